@@ -9,6 +9,7 @@ mod desk;
 mod disks;
 mod faults;
 mod handover;
+mod javascript;
 mod json;
 mod kept_snapshots;
 mod liar;

@@ -8,6 +8,7 @@
 //! Strangers' bytes are looked at in caged processes only ([`lull_engine::executor::compile`]); this process copies them.
 //! Publications live in memory: after a restart nobody knows them, and publishing again finds what was done.
 
+pub mod javascript;
 pub mod kept;
 pub mod make;
 pub mod queue;

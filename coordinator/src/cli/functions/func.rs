@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use lull_engine::executor::compile::MADE_WITH;
 use lull_shared::{amount::quoted, constraint::is_name, job::Moving};
 
 use crate::{
@@ -57,10 +58,11 @@ pub(crate) struct Publication {
 #[derive(Debug, Args)]
 #[command(
     after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func publish target/wasm32-wasip1/release/risk.wasm --name risk --canonical-nans
-  lull func publish risk.wasm --sample scenario-7.json -- --paths 10000"
+  lull func publish risk.wasm --sample scenario-7.json -- --paths 10000
+  lull func publish report.js"
 )]
 pub(crate) struct Publish {
-    /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
+    /// A module (a WASI command, wasm32-wasip1, or a component that exports wasi:cli/run), or a script in JavaScript
     pub file: PathBuf,
     /// What the function is called; the file's name without its ending if left out
     #[arg(long, value_name = "NAME", value_parser = crate::cli::typed::amount::function_name)]
@@ -205,6 +207,9 @@ pub(crate) fn moves(function: &FunctionBody) -> String {
 
 fn describe(function: &FunctionBody, look: &Look) -> String {
     let engines: Vec<&str> = function.artifacts.iter().map(|artifact| artifact.engine.as_str()).collect();
+    let (makers, interface): (Vec<&str>, Vec<&str>) =
+        function.interface.iter().map(String::as_str).partition(|line| line.starts_with(MADE_WITH));
+    let makers: Vec<&str> = makers.into_iter().map(|line| line.trim_start_matches(MADE_WITH)).collect();
     let mut text = pairs(
         vec![
             ("function", function.called().into()),
@@ -212,6 +217,7 @@ fn describe(function: &FunctionBody, look: &Look) -> String {
             ("kind", kind(function).into()),
             ("digest", function.digest.to_string().into()),
             ("size", bytesize::ByteSize(function.size_bytes).to_string().into()),
+            ("made with", if makers.is_empty() { "not said".into() } else { makers.join(", ").into() }),
             ("NaNs", if function.canonical_nans { "the same everywhere" } else { "as each processor makes them" }.into()),
             ("compiled for", engines.join(", ").into()),
             ("moving", moves(function).into()),
@@ -219,9 +225,9 @@ fn describe(function: &FunctionBody, look: &Look) -> String {
         ],
         look,
     );
-    if !function.interface.is_empty() {
+    if !interface.is_empty() {
         text.push('\n');
-        for line in &function.interface {
+        for line in interface {
             text.push_str(&format!("  {}\n", crate::cli::shown::output::printable(line)));
         }
     }

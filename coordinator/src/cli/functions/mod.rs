@@ -1,5 +1,7 @@
 //! Functions: how they are published, and what it costs to move them.
 
 pub(in crate::cli) mod func;
+pub(in crate::cli) mod local;
 pub(in crate::cli) mod publish;
 pub(in crate::cli) mod sample;
+pub(in crate::cli) mod source;

@@ -28,6 +28,7 @@ use crate::{
         functions::{
             func::{Publication, Publish, moves, own_name},
             sample::Sample,
+            source,
         },
         shown::{
             output::{Cell, Deed, Look, Row, pairs},
@@ -44,14 +45,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const AWAY_MAX: Duration = Duration::from_secs(120);
 /// How often a publication is begun anew that its coordinator has forgotten over a restart.
 const BEGUN_MAX: u32 = 3;
-
-/// A module to publish.
-pub(crate) struct Wanted<'a> {
-    pub file: &'a Path,
-    /// What it is called; by its file if left out.
-    pub name: Option<&'a str>,
-    pub options: PublishOptions,
-}
 
 /// `lull func publish`
 pub(crate) async fn run(wanted: &Publish, context: &Context) -> Outcome {
@@ -85,18 +78,31 @@ async fn measured(
     client: &Client,
     begun: &mut Option<PublicationId>,
 ) -> Result<PublishedBody, Failure> {
+    let source = source(&wanted.file, context).await?;
     let (canonical_nans, migratable) = (wanted.canonical_nans, wanted.migratable.into());
     let mut options = PublishOptions { canonical_nans, migratable, cost_percent: None };
     if let Some(input) = &wanted.sample {
         let steps = Mutex::new(Steps::new(&context.out));
         let sample = Sample { input, args: &wanted.args, canonical_nans };
         let tell = |step: &str| steps.lock().unwrap_or_else(PoisonError::into_inner).show(step, "");
-        let measured = sample.measure(&wanted.file, tell).await?;
+        let measured = sample.measure(&source.path, tell).await?;
         drop(steps);
         context.out.note(measured.to_string());
         options.cost_percent = measured.cost_percent();
     }
-    publish(context, client, &Wanted { file: &wanted.file, name: wanted.name.as_deref(), options }, begun).await
+    let own = own_name(&wanted.file);
+    let name = wanted.name.as_deref().or(own.as_deref()).ok_or_else(|| nameless(&wanted.file))?;
+    send(context, client, &source.path, name, options, begun).await
+}
+
+fn nameless(file: &Path) -> Failure {
+    Failure::usage(format!("{} gives the function no name", file.display())).hint("name it with --name NAME")
+}
+
+async fn source(file: &Path, context: &Context) -> Result<source::Module, Failure> {
+    let steps = Mutex::new(Steps::new(&context.out));
+    let tell = |step: &str| steps.lock().unwrap_or_else(PoisonError::into_inner).show(step, "");
+    source::Module::of(file, &context.out, tell).await
 }
 
 fn show(published: &PublishedBody, context: &Context) -> Result<(), Failure> {
@@ -118,22 +124,27 @@ fn show(published: &PublishedBody, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Publishes a file, and says in `begun` what can be asked for once the coordinator has it.
-pub(crate) async fn publish(
+/// Publishes a module or a script with the usual options.
+pub(crate) async fn publish(context: &Context, client: &Client, file: &Path) -> Result<PublishedBody, Failure> {
+    let name = own_name(file).ok_or_else(|| nameless(file))?;
+    let source = source(file, context).await?;
+    send(context, client, &source.path, &name, PublishOptions::default(), &mut None).await
+}
+
+/// Publishes a module, and says in `begun` what can be asked for once the coordinator has it.
+async fn send(
     context: &Context,
     client: &Client,
-    wanted: &Wanted<'_>,
+    module: &Path,
+    name: &str,
+    options: PublishOptions,
     begun: &mut Option<PublicationId>,
 ) -> Result<PublishedBody, Failure> {
-    let own = own_name(wanted.file);
-    let name = wanted.name.or(own.as_deref()).ok_or_else(|| {
-        Failure::usage(format!("{} gives the function no name", wanted.file.display())).hint("name it with --name NAME")
-    })?;
     let mut steps = Steps::new(&context.out);
-    let module = Module::read(wanted.file, &mut steps).await?;
+    let module = Module::read(module, &mut steps).await?;
     for _ in 0..BEGUN_MAX {
         module.send(client, &mut steps).await?;
-        let request = PublishRequest { module: module.blob.digest, options: wanted.options };
+        let request = PublishRequest { module: module.blob.digest, options };
         let publication = client.begin_publication(name, &request).await?;
         *begun = Some(publication.publication);
         match follow(client, publication, &mut steps).await {

@@ -4,24 +4,16 @@
 use std::{fmt, path::Path, time::Duration};
 
 use bytes::Bytes;
-use lull_engine::executor::{
-    compile::Source,
-    engine::Platform,
-    process::{self, Event, Executor, Output, Spec},
-    protocol::{Build, Load, Priority, World},
-};
+use lull_engine::executor::process::{self, Output};
 use lull_shared::{
-    digest::{BlobRef, Digest},
-    id::{AttemptId, JobId, TaskId},
-    job::{AttemptLimits, Grants, Moving},
-    message::ModuleKind,
-    time::Timestamp,
+    digest::Digest,
+    job::{AttemptLimits, Moving},
 };
-use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use tokio::time::Instant;
 
-use crate::{
-    cli::exit::{Exit, Failure},
-    publishing::make::{Compiled, MakeError, Making, Part, Recipe, Workshop},
+use crate::cli::{
+    exit::{Exit, Failure},
+    functions::local::{Local, Runner, Setting, Stopped, Wanted},
 };
 
 /// Runs of each build that count; the shortest of them does, since all that disturbs makes a run longer.
@@ -84,85 +76,41 @@ impl fmt::Display for Measured {
 impl Sample<'_> {
     /// Makes both builds of a module, within the limits that a coordinator has, and runs them. Each step is told.
     pub(crate) async fn measure(self, module: &Path, tell: impl Fn(&str) + Send + Sync) -> Result<Measured, Failure> {
-        let input = tokio::fs::read(self.input).await.map_err(|error| Failure::unreadable(self.input, &error))?;
-        let folder = tempfile::tempdir().map_err(|error| Failure::unwritable(&std::env::temp_dir(), &error))?;
+        let input = Bytes::from(tokio::fs::read(self.input).await.map_err(|error| Failure::unreadable(self.input, &error))?);
         let bytes = tokio::fs::read(module).await.map_err(|error| Failure::unreadable(module, &error))?;
-        let source = Source { path: folder.path().join("module"), digest: BlobRef::of(&bytes).digest };
-        tokio::fs::write(&source.path, bytes).await.map_err(|error| Failure::unwritable(&source.path, &error))?;
-        let platforms = [Platform::host()].into();
-        let recipe = Recipe { canonical_nans: self.canonical_nans, moving: Moving::Auto, platforms };
-        let workshop = Workshop::new(&Making::default());
-        let made = match workshop.make(&source, &recipe, folder.path(), |phase| tell(&phase.to_string())).await {
-            Ok(made) => made,
-            Err(error @ MakeError::Unrunnable(_)) => return Err(Failure::usage(error.to_string())),
-            Err(error @ MakeError::Costly(_)) => {
-                return Err(Failure::usage(error.to_string()).hint("build it smaller, without debug information"));
-            }
-            Err(error) => return Err(unusable(&error.to_string())),
-        };
-        let Some(movable) = made.movable else {
-            return Ok(Measured::NotMovable(made.not_movable.unwrap_or_else(|| "there is no build for that".into())));
-        };
-        let only = |compiled: &[Compiled]| {
-            compiled.first().map(|compiled| compiled.part.clone()).ok_or_else(|| unusable("this machine cannot run functions"))
+        let wanted = Wanted { canonical_nans: self.canonical_nans, moving: Moving::Auto, kept: false };
+        let local = Local::make(&bytes, wanted, &tell).await?;
+        let limits = AttemptLimits { time_ms: RUN_TIME_MAX.as_millis() as u64, ..AttemptLimits::default() };
+        let setting = Setting { function: "sample".into(), args: self.args.to_vec(), limits, ..Setting::default() };
+        let migratable = match local.movable(&setting).await? {
+            Ok(migratable) => migratable,
+            Err(reason) => return Ok(Measured::NotMovable(reason)),
         };
         tell("measuring what moving costs");
-        let code = movable.module.blob.digest;
-        let mut plain = Runner::start(self, only(&made.plain)?, Build::Plain, folder.path(), &input).await?;
-        let build = Build::Migratable { code };
-        let mut migratable = Runner::start(self, only(&movable.compiled)?, build, folder.path(), &input).await?;
+        let mut plain = Runs { runner: local.plain(&setting).await?, input: input.clone() };
+        let mut migratable = Runs { runner: migratable, input };
         compare(&mut plain, &mut migratable).await
     }
 }
 
-/// An executor that runs one build on the sample again and again.
-struct Runner {
-    executor: Executor,
-    events: UnboundedReceiver<Event>,
+/// One build on the sample, again and again.
+struct Runs {
+    runner: Runner,
     input: Bytes,
-    output: std::path::PathBuf,
 }
 
-impl Runner {
-    async fn start(sample: Sample<'_>, part: Part, build: Build, folder: &Path, input: &[u8]) -> Result<Self, Failure> {
-        let (path, digest) = (part.path, part.blob.digest);
-        let world = World {
-            job: JobId(0),
-            function: "sample".into(),
-            args: sample.args.to_vec(),
-            env: Vec::new(),
-            exit_codes: lull_shared::codes::ExitCodes::default(),
-            seed: 0,
-            clock_start: Timestamp::from_millis(0),
-        };
-        let load = Load {
-            artifact: path.into(),
-            digest,
-            kind: ModuleKind::Preview1,
-            build,
-            limits: AttemptLimits::default(),
-            grants: Grants::default(),
-            scratch: None,
-            priority: Priority::Normal,
-            world,
-        };
-        let started = Executor::spawn(Spec { program: None, load }).await;
-        let (executor, events) = started.map_err(|error| unusable(&error.to_string()))?;
-        let output = folder.join(format!("{}.output", digest.to_hex()));
-        Ok(Self { executor, events, input: Bytes::copy_from_slice(input), output })
-    }
-
+impl Runs {
     /// One run: the processor time that it took, and the digest of what came out.
-    async fn run(&mut self) -> Result<(Duration, Digest), Failure> {
-        let attempt = AttemptId { task: TaskId { job: JobId(0), index: 0 }, number: 1 };
-        let (input, output) = (process::Input::Inline(self.input.clone()), self.output.clone());
-        let run = process::Run { attempt, input, output, resume: None };
-        self.executor.run(run).map_err(|error| unusable(&error.to_string()))?;
-        let too_long = || {
-            Failure::usage(format!("the function is not done with the sample after {}", lull_shared::amount::exact(RUN_TIME_MAX)))
-                .hint("use a smaller sample")
+    async fn once(&mut self) -> Result<(Duration, Digest), Failure> {
+        let finished = match self.runner.run(process::Input::Inline(self.input.clone())).await? {
+            Ok(finished) => finished,
+            Err(Stopped::TimeLimit { .. }) => {
+                let limit = lull_shared::amount::exact(RUN_TIME_MAX);
+                let message = format!("the function is not done with the sample after {limit}");
+                return Err(Failure::usage(message).hint("use a smaller sample"));
+            }
+            Err(Stopped::Died(how)) => return Err(unusable(&format!("its executor died: {how}"))),
         };
-        let finished = tokio::time::timeout(RUN_TIME_MAX, self.finished()).await.map_err(|_| too_long())??;
         let digest = match finished.outcome {
             Ok(Output::Inline(bytes)) => Digest::of(&bytes),
             Ok(Output::File { blob, .. }) => blob.digest,
@@ -175,21 +123,10 @@ impl Runner {
         };
         Ok((Duration::from_micros(finished.usage.cpu_us), digest))
     }
-
-    async fn finished(&mut self) -> Result<process::Finished, Failure> {
-        loop {
-            match self.events.recv().await {
-                Some(Event::Finished(finished)) => return Ok(*finished),
-                Some(Event::Died { death, .. }) => return Err(unusable(&format!("its executor died: {death:?}"))),
-                Some(_) => {}
-                None => return Err(unusable("its executor is gone")),
-            }
-        }
-    }
 }
 
-async fn compare(plain: &mut Runner, migratable: &mut Runner) -> Result<Measured, Failure> {
-    let ((_, expected), (_, moved)) = (plain.run().await?, migratable.run().await?);
+async fn compare(plain: &mut Runs, migratable: &mut Runs) -> Result<Measured, Failure> {
+    let ((_, expected), (_, moved)) = (plain.once().await?, migratable.once().await?);
     if expected != moved {
         let message = "the build that can be moved gave another output for the sample than the plain one";
         return Err(Failure::new(Exit::Failed, message)
@@ -197,8 +134,8 @@ async fn compare(plain: &mut Runner, migratable: &mut Runner) -> Result<Measured
     }
     let (mut best, mut runs, begun) = ([Duration::MAX; 2], 0, Instant::now());
     while runs < RUNS_MIN || (runs < RUNS_MAX && begun.elapsed() < TIME_MAX) {
-        best[0] = best[0].min(plain.run().await?.0);
-        best[1] = best[1].min(migratable.run().await?.0);
+        best[0] = best[0].min(plain.once().await?.0);
+        best[1] = best[1].min(migratable.once().await?.0);
         runs += 1;
     }
     let [plain, migratable] = best;

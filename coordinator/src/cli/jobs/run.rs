@@ -14,7 +14,6 @@ use lull_shared::{bound, id::JobId};
 use tokio::time::timeout;
 
 use crate::{
-    api::PublishOptions,
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
@@ -36,6 +35,7 @@ use crate::{
         typed::input::{InputArgs, Inputs},
     },
     client::Client,
+    publishing::javascript::Script,
 };
 
 /// Work that went on for so long is worth a folder of its own, even if no task of it has ended.
@@ -61,7 +61,8 @@ const LOG_LINES_SHOWN: usize = 8;
     lull run thumbnail.wasm photos/ --out thumbs/ -- --size 320\n  \
     lull run text-stats.wasm --each-line names.txt --server http://coordinator:7411")]
 pub(crate) struct Run {
-    /// The function's module, a file; on a known network also a published function, NAME or NAME@NUMBER
+    /// The function, a file: a module, or a script in JavaScript; on a known network also a published function, as NAME,
+    /// NAME@NUMBER or NAME@LABEL
     #[arg(value_name = "FUNCTION")]
     pub function: PathBuf,
     #[command(flatten)]
@@ -189,8 +190,7 @@ impl Run {
     ) -> Outcome {
         let prepare = async {
             let function = if is_file(&self.function) {
-                let wanted = publish::Wanted { file: &self.function, name: None, options: PublishOptions::default() };
-                publish::publish(context, client, &wanted, &mut None).await?.function.called()
+                publish::publish(context, client, &self.function).await?.function.called()
             } else {
                 self.function.to_string_lossy().into_owned()
             };
@@ -265,7 +265,7 @@ async fn show_causes(context: &Context, client: &Client, job: JobId) -> Result<(
 }
 
 fn is_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "wasm") || path.is_file()
+    path.extension().is_some_and(|extension| extension == "wasm") || Script::is_named(path) || path.is_file()
 }
 
 #[cfg(test)]

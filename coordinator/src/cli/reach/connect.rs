@@ -214,6 +214,11 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     folders().ok().map(|folders| folders.cache_dir().to_owned())
 }
 
+/// Where `lull` keeps what it compiled.
+pub(crate) fn builds_folder() -> Option<PathBuf> {
+    cache_folder().map(|folder| folder.join("builds"))
+}
+
 fn default_data() -> Result<PathBuf, Failure> {
     Ok(folders()?.data_local_dir().join("server"))
 }

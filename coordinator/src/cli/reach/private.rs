@@ -49,8 +49,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 /// Whoever starts a mesh here wants it to use this machine: other programs neither pause nor starve it.
 const QUIET: [&str; 6] = ["--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"];
-/// Where this account keeps what was compiled, so that the next mesh begins with it.
-const BUILDS_FOLDER: &str = "builds";
 /// How long the coordinator may take until it leads, and how often it is looked.
 const LEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const LEAD_CHECK: Duration = Duration::from_millis(50);
@@ -321,7 +319,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         mdns: false,
         name: "here".into(),
         limits: Limits::default(),
-        making: Making { kept: connect::cache_folder().map(|folder| folder.join(BUILDS_FOLDER)), ..Making::default() },
+        making: Making { kept: connect::builds_folder(), ..Making::default() },
         lease: Default::default(),
         store_wait: Default::default(),
     }

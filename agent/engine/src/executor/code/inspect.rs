@@ -2,7 +2,8 @@
 
 use lull_shared::{amount::sizes, limits, message::ModuleKind};
 use wasmparser::{
-    Encoding, ExternalKind, MemoryType, Parser, Payload, TableType, TypeRef, Validator, WasmFeatures,
+    CustomSectionReader, Encoding, ExternalKind, KnownCustom, MemoryType, Parser, Payload, TableType, TypeRef, Validator,
+    WasmFeatures,
     types::{CoreTypeId, Types},
 };
 
@@ -11,6 +12,8 @@ use crate::executor::code::{engine, preview1};
 const RUN: &str = "wasi:cli/run@0.2.";
 const START: &str = "_start";
 const PAGE_BYTES: u64 = 64 << 10;
+/// Makers of a module that are told: toolchains name a language, a compiler and a linker.
+const MAKERS_MAX: usize = 8;
 
 /// What a module is and wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Inspection {
     pub memory_bytes: u64,
     /// Whether code of it runs when it is instantiated.
     pub starts: bool,
+    /// The language and the tools that it says it was made with, each with its version.
+    pub makers: Vec<String>,
 }
 
 /// Why no agent would run a module, and what its author can do.
@@ -97,6 +102,7 @@ pub fn inspect(module: &[u8]) -> Result<Inspection, Refusal> {
         size_bytes: module.len() as u64,
         memory_bytes: survey.memory_bytes(),
         starts: survey.starts,
+        makers: survey.makers,
         imports: survey.imports.into_iter().map(|import| import.to_string()).collect(),
         exports: survey.exports,
     })
@@ -146,6 +152,7 @@ struct Survey {
     exports: Vec<String>,
     memories: Vec<MemoryType>,
     starts: bool,
+    makers: Vec<String>,
     tables: Vec<TableType>,
     /// The module's own `_start`, by its index among all functions.
     start: Option<u32>,
@@ -224,10 +231,21 @@ impl Survey {
                     self.export(export?.name.name);
                 }
             }
+            Payload::CustomSection(section) if self.depth == 0 => self.made_with(&section),
             Payload::Version { encoding: Encoding::Module | Encoding::Component, .. } => {}
             _ => {}
         }
         Ok(())
+    }
+
+    /// A section that says nothing, or nonsense, says nothing.
+    fn made_with(&mut self, section: &CustomSectionReader<'_>) {
+        let KnownCustom::Producers(fields) = section.as_known() else { return };
+        for value in fields.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten()) {
+            if self.makers.len() < MAKERS_MAX {
+                self.makers.push(format!("{} {}", value.name, value.version).trim().to_owned());
+            }
+        }
     }
 
     fn import(&mut self, module: &str, name: &str, what: Imported) {

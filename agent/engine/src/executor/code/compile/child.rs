@@ -16,7 +16,9 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Answer, Bounds, INTERFACE_LINE_BYTES_MAX, INTERFACE_LINES_MAX, Inspected, Order, Refusal, Source, Target, Work};
+use super::{
+    Answer, Bounds, INTERFACE_LINE_BYTES_MAX, INTERFACE_LINES_MAX, Inspected, MADE_WITH, Order, Refusal, Source, Target, Work,
+};
 use crate::{
     executor::{
         EXIT_GARBAGE, EXIT_ORPHANED,
@@ -160,7 +162,8 @@ fn inspect(module: &[u8]) -> Result<Inspected, Refusal> {
     let found = inspect::inspect(module).map_err(|refusal| Refusal::Module(refusal.to_string()))?;
     let imports = found.imports.iter().map(|import| format!("import {import}"));
     let exports = found.exports.iter().map(|export| format!("export {export}"));
-    let interface = imports.chain(exports).take(INTERFACE_LINES_MAX).map(short).collect();
+    let makers = found.makers.iter().map(|maker| format!("{MADE_WITH}{maker}"));
+    let interface = makers.chain(imports).chain(exports).take(INTERFACE_LINES_MAX).map(short).collect();
     Ok(Inspected { kind: found.kind, memory_bytes: found.memory_bytes, starts: found.starts, interface })
 }
 

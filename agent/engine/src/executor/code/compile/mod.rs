@@ -39,6 +39,8 @@ use crate::executor::{
 
 /// The product of a compilation is at most a blob; it is held while it is sent.
 const PRODUCT_BYTES_MAX: u64 = limits::BLOB_BYTES_MAX;
+/// What stands before a language or a tool in the lines about a module.
+pub const MADE_WITH: &str = "made with ";
 /// Lines kept of what a module imports and exports: for people, who read no more.
 pub const INTERFACE_LINES_MAX: usize = 256;
 /// Bytes of each: the longest names that toolchains make are some hundred.
@@ -101,7 +103,7 @@ pub struct Inspected {
     pub memory_bytes: u64,
     /// Whether code of it runs when it is instantiated, before its `_start`.
     pub starts: bool,
-    /// `import NAME` and `export NAME`, at most [`INTERFACE_LINES_MAX`] of them.
+    /// `made with MAKER`, `import NAME` and `export NAME`, at most [`INTERFACE_LINES_MAX`] of them.
     pub interface: Vec<String>,
 }
 
