@@ -18,7 +18,11 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{api::*, trust};
+use crate::{
+    api::*,
+    trust,
+    version::{Named, Which},
+};
 
 /// A coordinator that does not answer the connection in this time is unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -156,7 +160,33 @@ impl Client {
     }
 
     pub async fn function(&self, name: &str, version: Option<u32>) -> Answer<FunctionBody> {
-        self.json(self.request(Method::GET, &function_path(name)).query(&[("version", version)])).await
+        let which = version.map_or(Which::Usual, Which::Number);
+        self.version(&Named { function: name.to_owned(), which }).await
+    }
+
+    /// A version of a function, by its number, its label, or neither.
+    pub async fn version(&self, named: &Named) -> Answer<FunctionBody> {
+        let request = self.request(Method::GET, &function_path(&named.function));
+        self.json(match &named.which {
+            Which::Usual => request,
+            which => request.query(&[("version", which.to_string().trim_start_matches('@'))]),
+        })
+        .await
+    }
+
+    /// Lets a label of a function stand for this version.
+    pub async fn promote(&self, name: &str, label: &str, number: u32) -> Answer<LabelBody> {
+        self.json(self.request(Method::POST, &label_path(name, label)).json(&LabelRequest { number })).await
+    }
+
+    /// Lets it stand for the version before.
+    pub async fn roll_back(&self, name: &str, label: &str) -> Answer<LabelBody> {
+        self.json(self.request(Method::POST, &format!("{}/rollback", label_path(name, label)))).await
+    }
+
+    /// What it has stood for, the newest first.
+    pub async fn label(&self, name: &str, label: &str) -> Answer<Page<LabelBody>> {
+        self.get(&label_path(name, label)).await
     }
 
     pub async fn remove_function(&self, name: &str, version: Option<u32>) -> Answer<Affected> {
@@ -507,6 +537,10 @@ fn next_event(pending: &mut Vec<u8>) -> Option<Vec<u8>> {
 
 fn function_path(name: &str) -> String {
     format!("/functions/{}", segment(name))
+}
+
+fn label_path(name: &str, label: &str) -> String {
+    format!("{}/labels/{}", function_path(name), segment(label))
 }
 
 fn task_path(task: TaskId) -> String {

@@ -24,6 +24,7 @@ pub mod store;
 pub mod submit;
 pub mod term;
 mod trust;
+pub mod version;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {

@@ -25,6 +25,9 @@ pub struct FunctionBody {
     pub interface: Vec<String>,
     pub published: jiff::Timestamp,
     pub published_by: String,
+    /// What it is called beside its number: `stable` is the one that the function's name alone stands for.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }
 
 impl FunctionBody {
@@ -32,6 +35,27 @@ impl FunctionBody {
     pub fn called(&self) -> String {
         format!("{}@{}", self.function, self.number)
     }
+}
+
+/// `POST /functions/{name}/labels/{label}`: the version that the label is to stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelRequest {
+    pub number: u32,
+}
+
+/// What a label stands for, from when on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelBody {
+    pub function: String,
+    pub label: String,
+    /// The version's number within its function.
+    pub number: u32,
+    /// What it stood for before, if that was asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u32>,
+    pub moved: jiff::Timestamp,
+    pub moved_by: String,
 }
 
 /// A build that can be moved while it runs.

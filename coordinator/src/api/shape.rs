@@ -397,7 +397,14 @@ pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
         interface: record.interface,
         published: record.published.to_jiff(),
         published_by: record.published_by,
+        labels: Vec::new(),
     }
+}
+
+/// What a label stands for.
+pub fn label(record: LabelRecord) -> LabelBody {
+    let LabelRecord { function, label, number, moved, moved_by, .. } = record;
+    LabelBody { function, label, number, before: None, moved: moved.to_jiff(), moved_by }
 }
 
 /// A token without its secret.

@@ -254,7 +254,7 @@ fn plausible_mistakes_are_answered_to_the_point() {
         ("lull job show 42x", "JOB: `42x` does not name a job", "write it like j42"),
         ("lull job list --sate active", "`lull job list` has no option `--sate`", "did you mean `--state`?"),
         ("lull explain x", "JOB|TASK: `x` is neither a job nor a task", "write it like j42 or j42.7"),
-        ("lull func show stats@latest", "NAME[@N]: `stats@latest` does not name a function", "write NAME or NAME@NUMBER"),
+        ("lull func show stats@+3", "NAME[@VERSION]: `stats@+3` does not name a version", "write NAME, NAME@NUMBER, NAME@LABEL"),
         ("lull server run --listen x", "--listen: `x` is not an address to listen at", "write it like /ip4/0.0.0.0/tcp/7410"),
         ("lull server run --http localhost:7411", "--http: `localhost:7411` is not an address and a port", "like 127.0.0.1:7411"),
         ("lull token create --role king", "--role: `king` is not a role", "write agent, viewer"),

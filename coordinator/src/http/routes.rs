@@ -26,7 +26,7 @@ use super::{
         takes::{Takes, takes},
     },
     fleet::{agents, coordinators, network, policy, registry, sessions, status},
-    work::{archive, blobs, explained, functions, jobs, logs, publish, submission, tasks, watch},
+    work::{archive, blobs, explained, functions, jobs, labels, logs, publish, submission, tasks, watch},
 };
 use crate::store::record::TokenRole;
 
@@ -93,6 +93,9 @@ routes! {
     delete "/functions/{name}" Publisher => functions::remove;
     post "/functions/{name}/publications" Publisher => publish::begin;
     get "/functions/{name}/versions/{number}/module" Viewer => functions::module;
+    get "/functions/{name}/labels/{label}" Viewer => labels::show;
+    post "/functions/{name}/labels/{label}" Publisher => labels::promote;
+    post "/functions/{name}/labels/{label}/rollback" Publisher => labels::rollback;
     get "/publications" Publisher => publish::list;
     get "/publications/{publication}" Publisher => publish::show;
     delete "/publications/{publication}" Publisher own => publish::cancel;

@@ -193,6 +193,39 @@ async fn a_version_is_published_once_and_hidden_on_request() {
     site.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_stands_for_a_version_wherever_one_is_named_and_goes_back() {
+    let site = Site::start().await;
+    site.publish().await;
+    let canonical = PublishOptions { canonical_nans: true, ..PublishOptions::default() };
+    publish(&site.admin, "noop", noop(), canonical).await.expect("other options");
+    let number = async |text: &str| site.admin.version(&text.parse().expect("a version")).await.map(|found| found.number);
+    assert_eq!(number("noop").await.expect("the newest"), 2);
+    assert_eq!(status(number("noop@stable").await), (404, "not_found".into()));
+    assert_eq!(status(site.admin.roll_back("noop", "stable").await).0, 404);
+    let promote = async |number| site.admin.promote("noop", "stable", number).await;
+    assert_eq!(promote(1).await.map(|label| (label.number, label.before)).expect("promoted"), (1, None));
+    assert_eq!(status(promote(9).await).0, 404);
+    assert_eq!((number("noop").await.ok(), number("noop@latest").await.ok()), (Some(1), Some(2)));
+    let list = site.admin.functions().await.expect("a list").items;
+    assert_eq!(list.iter().map(|version| version.labels.len()).collect::<Vec<_>>(), [0, 1]);
+    let version = async |text| site.admin.submit(&array(text, 1)).await.expect("submitted").function;
+    assert_eq!((version("noop").await, version("noop@latest").await), ("noop@1".to_owned(), "noop@2".to_owned()));
+    let kept = site.admin.submit(&array("noop@stable", 1)).await.expect("submitted").job;
+    assert_eq!(promote(2).await.map(|label| label.before).expect("promoted"), Some(1));
+    assert_eq!(site.admin.job(kept).await.expect("a job").job.function, "noop@1", "a job keeps its version");
+    assert_eq!(status(site.admin.remove_function("noop", Some(2)).await).0, 409, "a label stands for it");
+    let back = site.admin.roll_back("noop", "stable").await.expect("back");
+    assert_eq!((back.number, back.before), (1, Some(2)));
+    assert_eq!(status(site.admin.roll_back("noop", "stable").await).0, 409, "there is none before");
+    let steps = site.admin.label("noop", "stable").await.expect("its steps").items;
+    assert_eq!(steps.iter().map(|step| step.number).collect::<Vec<_>>(), [1, 2, 1]);
+    let submitter = site.somebody(TokenRole::Submitter, "ann").await;
+    assert_eq!(status(submitter.promote("noop", "stable", 2).await).0, 403);
+    assert_eq!(status(site.admin.promote("noop", "last", 2).await).0, 400);
+    site.stop().await;
+}
+
 /// A module that is small and takes so much the more to compile: one function with so many calls.
 pub(crate) fn costly(calls: usize) -> Vec<u8> {
     let call = "(local.set 0 (i32.add (local.get 1) (call $f (local.get 0))))";

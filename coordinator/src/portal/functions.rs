@@ -131,7 +131,7 @@ pub(super) async fn one(
     frame: Frame,
     At(name): At<String>,
 ) -> Answer<Response> {
-    let newest = functions::show(State(state.clone()), viewer, At(name), Asked(functions::Which::default())).await?.0;
+    let newest = functions::show(State(state.clone()), viewer, At(name), Asked(functions::Looked::newest())).await?.0;
     let mut versions: Vec<FunctionBody> = functions::list(State(state), again).await?.0.items;
     versions.retain(|version| version.function == newest.function && version.number != newest.number);
     versions.sort_by_key(|version| std::cmp::Reverse(version.number));

@@ -15,6 +15,17 @@ use super::{
     bounds,
     record::{AgentRecord, Bound, Enrolment, EnrolmentOutcome, NewVersion, Standing, TokenRecord, TokenRole},
 };
+use crate::version::{STABLE, Which};
+
+/// What a version has to have: its number, its label; and the label of the one that comes before all others.
+pub(super) fn which(which: &Which) -> (Option<u32>, Option<&str>, Option<&'static str>) {
+    match which {
+        Which::Usual => (None, None, Some(STABLE)),
+        Which::Newest => (None, None, None),
+        Which::Number(number) => (Some(*number), None, None),
+        Which::Label(label) => (None, Some(label), None),
+    }
+}
 
 /// What becomes of an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]

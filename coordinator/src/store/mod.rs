@@ -43,6 +43,7 @@ pub use self::{
     check::{Check, Finding, Verdict},
     lead::{Lead, Loaded, Lost},
 };
+use crate::version::Which;
 
 /// A store that does not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -180,8 +181,15 @@ pub trait Registry: Send + Sync + 'static {
     /// All versions, newest first within their function; removed ones are left out.
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>>;
     async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>>;
-    /// A function's version, its newest if no number is given. Removed ones are not found.
-    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>>;
+    /// A function's version. Removed ones are not found.
+    async fn version_named(&self, function: &str, which: &Which) -> StoreResult<Option<VersionRecord>>;
+    /// What every label stands for, by function and label. Those of removed versions are left out.
+    async fn labels(&self) -> StoreResult<Vec<LabelRecord>>;
+    /// What a label has stood for, the newest first, at most `limit`.
+    async fn label_moves(&self, function: &str, label: &str, limit: u32) -> StoreResult<Vec<LabelRecord>>;
+    /// Lets a label stand for a version, if the step that it follows is the label's newest and the version was not removed;
+    /// `false` otherwise.
+    async fn move_label(&self, lead: &Lead, new: NewLabel) -> StoreResult<bool>;
     /// Hides a version (or all of a function) from new jobs; those that have it go on. How many were hidden.
     async fn remove_versions(
         &self,

@@ -299,6 +299,43 @@ pub struct VersionRecord {
     pub removed: Option<Timestamp>,
 }
 
+/// That a label stood for a version from some moment on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelRecord {
+    /// Rises with every move of any label.
+    pub step: u64,
+    pub function: String,
+    pub label: String,
+    /// The version's number.
+    pub number: u32,
+    /// The step that a rollback goes back to.
+    pub before: Option<u64>,
+    pub moved: Timestamp,
+    pub moved_by: String,
+}
+
+/// A label that is about to stand for another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLabel {
+    pub function: String,
+    pub label: String,
+    pub number: u32,
+    /// The step that must be the label's newest; 0 for none.
+    pub follows: u64,
+    pub before: Option<u64>,
+    /// Whether it goes back.
+    pub back: bool,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+impl NewLabel {
+    /// What the audit calls it.
+    pub fn operation(&self) -> &'static str {
+        if self.back { "function.rollback" } else { "function.promote" }
+    }
+}
+
 /// An edition of the network's policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicyRecord {

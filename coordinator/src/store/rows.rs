@@ -585,6 +585,19 @@ pub(super) fn version_record(row: &dyn Columns) -> Result<VersionRecord, Damaged
     })
 }
 
+/// A move of a label.
+pub(super) fn label_record(row: &dyn Columns) -> Result<LabelRecord, Damaged> {
+    Ok(LabelRecord {
+        step: u64_of(row, "move_id")?,
+        function: text(row, "function_name")?,
+        label: text(row, "label")?,
+        number: u32_of(row, "number")?,
+        before: row.int("before_move_id")?.map(|step| step as u64),
+        moved: time(row, "moved_us")?,
+        moved_by: text(row, "moved_by")?,
+    })
+}
+
 /// A line of the audit.
 pub(super) fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
     Ok(AuditRecord {

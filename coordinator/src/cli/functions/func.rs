@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use lull_engine::executor::compile::MADE_WITH;
-use lull_shared::{amount::quoted, constraint::is_name, job::Moving};
+use lull_shared::{amount::quoted, job::Moving};
 
 use crate::{
-    api::{FunctionBody, PublicationId},
+    api::{FunctionBody, LabelBody, PublicationId},
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
@@ -15,6 +15,7 @@ use crate::{
         shown::output::{Cell, Deed, Look, Row, counted, pairs},
     },
     publishing::NOT_MOVABLE,
+    version::{Named, NoVersion, STABLE, Which, check_label},
 };
 
 /// What can be done with functions.
@@ -31,9 +32,15 @@ pub(crate) enum Func {
     /// Show a version: digest, size, imports and exports
     #[command(after_help = "EXAMPLES:\n  lull func show stats\n  lull func show stats@2 -o json")]
     Show(Called),
+    /// Let a label stand for this version: `stable` is what the function's name alone stands for
+    #[command(after_help = PROMOTE)]
+    Promote(Promote),
+    /// Let a label stand again for the version that it stood for before
+    #[command(after_help = "EXAMPLES:\n  lull func rollback stats\n  lull func rollback stats --label canary")]
+    Rollback(Rollback),
     /// Take one or all versions of a function out of use; jobs that use them go on
     #[command(after_help = "EXAMPLES:\n  lull func remove stats@1\n  lull func remove stats")]
-    Remove(Called),
+    Remove(Removed),
 }
 
 const PUBLICATION: &str = "EXAMPLES:\n  lull func publication\n  lull func publication p00c0ffee00c0ffee --wait\n\n\
@@ -101,12 +108,47 @@ impl From<When> for Moving {
     }
 }
 
+const PROMOTE: &str = "EXAMPLES:\n  lull func promote stats@3\n  lull func promote stats@4 --label canary\n\n\
+Wherever a version is named, a label can stand for its number: `lull submit stats@canary ...`. The name alone means what is\n\
+stable, or the newest version if none is. A job keeps the version that it was submitted with, whatever its label stands for\n\
+later.";
+
 /// A function or one version of it.
 #[derive(Debug, Args)]
 pub(crate) struct Called {
+    /// NAME, NAME@NUMBER, NAME@LABEL or NAME@latest
+    #[arg(value_name = "NAME[@VERSION]", value_parser = named)]
+    called: Named,
+}
+
+/// A function or one version of it, by its number.
+#[derive(Debug, Args)]
+pub(crate) struct Removed {
     /// NAME or NAME@NUMBER
-    #[arg(value_name = "NAME[@N]", value_parser = called)]
-    called: (String, Option<u32>),
+    #[arg(value_name = "NAME[@N]", value_parser = numbered)]
+    called: Named,
+}
+
+/// `lull func promote`
+#[derive(Debug, Args)]
+pub(crate) struct Promote {
+    /// NAME@NUMBER, or a version by another label or as NAME@latest
+    #[arg(value_name = "NAME@VERSION", value_parser = versioned)]
+    called: Named,
+    /// The label
+    #[arg(long, value_name = "LABEL", default_value = STABLE, value_parser = label)]
+    label: String,
+}
+
+/// `lull func rollback`
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The function
+    #[arg(value_name = "NAME", value_parser = crate::cli::typed::amount::function_name)]
+    name: String,
+    /// The label
+    #[arg(long, value_name = "LABEL", default_value = STABLE, value_parser = label)]
+    label: String,
 }
 
 impl Func {
@@ -129,14 +171,27 @@ impl Func {
                 context.out.list(&context.server.connect()?.functions().await?.items)?;
                 Ok(Exit::Succeeded)
             }
-            Self::Show(Called { called: (name, number) }) => {
-                let function = context.server.connect()?.function(name, *number).await?;
+            Self::Show(Called { called }) => {
+                let function = context.server.connect()?.version(called).await?;
                 context.out.one(&function, &function.called(), |look| describe(&function, look))?;
                 Ok(Exit::Succeeded)
             }
-            Self::Remove(Called { called: (name, number) }) => {
-                let affected = context.server.connect()?.remove_function(name, *number).await?.affected;
-                let subject = number.map_or_else(|| name.clone(), |number| format!("{name}@{number}"));
+            Self::Promote(Promote { called, label }) => {
+                let client = context.server.connect()?;
+                let number = match called.which {
+                    Which::Number(number) => number,
+                    _ => client.version(called).await?.number,
+                };
+                moved(&client.promote(&called.function, label, number).await?, context)
+            }
+            Self::Rollback(Rollback { name, label }) => moved(&context.server.connect()?.roll_back(name, label).await?, context),
+            Self::Remove(Removed { called }) => {
+                let (name, number) = match called {
+                    Named { function, which: Which::Number(number) } => (function, Some(*number)),
+                    Named { function, .. } => (function, None),
+                };
+                let affected = context.server.connect()?.remove_function(name, number).await?.affected;
+                let subject = called.to_string();
                 let words = format!("{} of {name}: out of use for new jobs", counted(affected, "version"));
                 context.out.done(&Deed::new("removed", subject).affecting(affected), words)?;
                 Ok(Exit::Succeeded)
@@ -154,18 +209,52 @@ pub(crate) fn own_name(file: &Path) -> Option<String> {
     (!safe.is_empty()).then(|| safe.to_owned())
 }
 
-fn called(text: &str) -> Result<(String, Option<u32>), String> {
-    let form = || format!("{} does not name a function\nhint: write NAME or NAME@NUMBER, like stats or stats@2", quoted(text));
-    match text.split_once('@') {
-        None if is_name(text) => Ok((text.to_owned(), None)),
-        Some((name, number)) if is_name(name) => number.parse().map(|number| (name.to_owned(), Some(number))).map_err(|_| form()),
-        Some(_) | None => Err(form()),
+fn named(text: &str) -> Result<Named, String> {
+    text.parse().map_err(|wrong: NoVersion| wrong.to_string())
+}
+
+/// A function, or its version by number: whatever is removed is named as what it is.
+fn numbered(text: &str) -> Result<Named, String> {
+    match named(text)? {
+        Named { which: Which::Newest | Which::Label(_), .. } => Err(format!(
+            "{} names a version by what it is called today\nhint: name it by its number; `lull func show {text}` says which",
+            quoted(text)
+        )),
+        named => Ok(named),
     }
+}
+
+fn versioned(text: &str) -> Result<Named, String> {
+    match named(text)? {
+        Named { which: Which::Usual, .. } => {
+            Err(format!("{} names no version\nhint: write {text}@NUMBER, or {text}@latest for the newest", quoted(text)))
+        }
+        named => Ok(named),
+    }
+}
+
+fn label(text: &str) -> Result<String, String> {
+    check_label(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "a label"))
+}
+
+/// What a label stands for now, and what it stood for.
+fn moved(body: &LabelBody, context: &Context) -> Outcome {
+    let LabelBody { function, label, number, before, .. } = body;
+    let called = format!("{function}@{number}");
+    context.out.one(body, &called, |_| format!("{called}\n"))?;
+    let before = match before {
+        Some(before) if before == number => ", as before".to_owned(),
+        Some(before) => format!(" in the place of {function}@{before}"),
+        None => String::new(),
+    };
+    let alone = if label == STABLE { format!(", and so is {function} alone") } else { String::new() };
+    context.out.note(format!("{function}@{label} is {called}{before}{alone}; jobs that were submitted keep their version"));
+    Ok(Exit::Succeeded)
 }
 
 impl Row for FunctionBody {
     const NAME: &'static str = "functions";
-    const HEADINGS: &'static [&'static str] = &["FUNCTION", "KIND", "SIZE", "DIGEST", "PUBLISHED", "BY"];
+    const HEADINGS: &'static [&'static str] = &["FUNCTION", "LABELS", "KIND", "SIZE", "DIGEST", "PUBLISHED", "BY"];
 
     fn id(&self) -> String {
         self.called()
@@ -174,6 +263,7 @@ impl Row for FunctionBody {
     fn cells(&self, look: &Look) -> Vec<Cell> {
         vec![
             self.called().into(),
+            self.labels.join(", ").into(),
             kind(self).into(),
             bytesize::ByteSize(self.size_bytes).to_string().into(),
             self.digest.short().into(),
@@ -214,6 +304,7 @@ fn describe(function: &FunctionBody, look: &Look) -> String {
         vec![
             ("function", function.called().into()),
             ("version", function.version.to_string().into()),
+            ("labels", if function.labels.is_empty() { "none".into() } else { function.labels.join(", ").into() }),
             ("kind", kind(function).into()),
             ("digest", function.digest.to_string().into()),
             ("size", bytesize::ByteSize(function.size_bytes).to_string().into()),
@@ -249,7 +340,11 @@ mod tests {
 
     #[test]
     fn a_version_is_named_by_a_number() {
-        assert_eq!(called("stats@3"), Ok(("stats".into(), Some(3))));
-        assert!(called("stats@new").is_err());
+        let wrong = |parsed: Result<Named, String>| parsed.expect_err("it is refused");
+        assert_eq!(numbered("stats@3").map(|named| named.which), Ok(Which::Number(3)));
+        assert!(wrong(numbered("stats@stable")).contains("`lull func show stats@stable` says which"));
+        assert_eq!(versioned("stats@next").map(|named| named.which), Ok(Which::Label("next".into())));
+        assert!(wrong(versioned("stats")).contains("stats@latest"));
+        assert!(label("last").is_err() && label("stable").is_ok());
     }
 }

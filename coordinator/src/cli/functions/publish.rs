@@ -37,6 +37,7 @@ use crate::{
         typed::amount::spoken,
     },
     client::{Client, ClientError},
+    version::{Named, STABLE, Which},
 };
 
 /// Between two looks at how far something has come.
@@ -59,7 +60,23 @@ pub(crate) async fn run(wanted: &Publish, context: &Context) -> Outcome {
         published => published?,
     };
     show(&published, context)?;
+    tell_of_stable(&client, &published, context).await;
     Ok(Exit::Succeeded)
+}
+
+/// The name alone may stand for another version than the one that was published.
+async fn tell_of_stable(client: &Client, published: &PublishedBody, context: &Context) {
+    let (function, number) = (&published.function.function, published.function.number);
+    let usual = Named { function: function.clone(), which: Which::Usual };
+    // It is no more than a remark.
+    let Ok(usual) = client.version(&usual).await else { return };
+    if usual.number != number {
+        let what = if usual.labels.iter().any(|label| label == STABLE) { "which is stable" } else { "the newest" };
+        context.out.note(format!(
+            "`{function}` alone is {}, {what}; `lull func promote {function}@{number}` makes it this one",
+            usual.called()
+        ));
+    }
 }
 
 fn interrupted(failure: Failure, begun: Option<PublicationId>) -> Failure {
@@ -120,7 +137,7 @@ fn show(published: &PublishedBody, context: &Context) -> Result<(), Failure> {
             format!("is published: a version of its own, since {other} is the same module with other options")
         }
     };
-    context.out.note(format!("{called} {what}; `lull submit {} INPUT...` runs it", function.function));
+    context.out.note(format!("{called} {what}; `lull submit {called} INPUT...` runs it"));
     Ok(())
 }
 

@@ -220,7 +220,7 @@ fn when(submitted: &Submitted) -> String {
     lull submit monte-carlo@2 --array 0-999 --window \"22:00-06:00 mon-fri Europe/Amsterdam\" --require memory=8GiB+\n  \
     lull submit thumbnail photos/ --require os=linux --wait --out thumbs/ -- --size 320")]
 pub(crate) struct Submit {
-    /// The published function: NAME for its newest version, or NAME@NUMBER
+    /// The published function: NAME for its stable version, or the newest if none is; or NAME@NUMBER, NAME@LABEL, NAME@latest
     #[arg(value_name = "FUNCTION", value_parser = amount::some)]
     pub function: String,
     #[command(flatten)]

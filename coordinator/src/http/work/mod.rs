@@ -6,6 +6,7 @@ pub(crate) mod causes;
 pub(crate) mod explained;
 pub(crate) mod functions;
 pub(crate) mod jobs;
+pub(in crate::http) mod labels;
 pub(crate) mod logs;
 pub(in crate::http) mod publish;
 pub(in crate::http) mod submission;

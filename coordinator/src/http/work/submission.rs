@@ -8,9 +8,7 @@ use lull_scheduler::{
     event::{Movable, Submission},
 };
 use lull_shared::{
-    alike,
-    amount::quoted,
-    bound,
+    alike, bound,
     constraint::Comparison,
     digest::{BlobRef, Digest},
     id::{JobId, TokenId, VersionId},
@@ -36,6 +34,7 @@ use crate::{
         work::functions,
     },
     submit,
+    version::{Named, NoVersion},
 };
 
 /// `POST /jobs`
@@ -50,8 +49,8 @@ pub(crate) async fn submit(
     if let Some(known) = known(&state, caller.token, &wanted, asked).await? {
         return Ok(Json(known));
     }
-    let (function, number) = called(&wanted.function)?;
-    let version = functions::named(&state, function, number).await?;
+    let Named { function, which } = called(&wanted.function)?;
+    let version = functions::named(&state, &function, &which).await?;
     let version_name = format!("{}@{}", version.function, version.number);
     let inputs = inputs(&state, wanted.inputs.clone()).await?;
     let now = clock::now();
@@ -197,16 +196,9 @@ pub(crate) fn too_late(spec: &JobSpec, now: Timestamp) -> Option<String> {
     ))
 }
 
-/// `name` or `name@3`.
-fn called(text: &str) -> Answer<(&str, Option<u32>)> {
-    let Some((name, number)) = text.split_once('@') else { return Ok((text, None)) };
-    match number.parse() {
-        Ok(number) => Ok((name, Some(number))),
-        Err(_) => {
-            let words = format!("`function`: {} does not name a version", quoted(text));
-            Err(Refused::invalid(words, Some("write NAME or NAME@NUMBER, like stats or stats@2")))
-        }
-    }
+/// `name`, `name@3` or `name@stable`.
+fn called(text: &str) -> Answer<Named> {
+    text.parse().map_err(|wrong: NoVersion| Refused::field("function", &wrong.to_string()))
 }
 
 async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
@@ -340,6 +332,7 @@ async fn ended(state: &Interface, after: &[Dependency]) -> Answer<BTreeMap<JobId
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Which;
 
     fn wanted() -> SubmitRequest {
         SubmitRequest { function: "stats".into(), ..SubmitRequest::default() }
@@ -452,8 +445,9 @@ mod tests {
 
     #[test]
     fn a_version_is_named_by_its_number() {
-        assert_eq!(called("stats").expect("a name"), ("stats", None));
-        assert_eq!(called("stats@3").expect("a version"), ("stats", Some(3)));
-        assert!(called("stats@latest").is_err());
+        assert_eq!(called("stats").expect("a name").which, Which::Usual);
+        assert_eq!(called("stats@3").expect("a version").which, Which::Number(3));
+        let (status, detail) = called("stats@a b").expect_err("no version").into_parts();
+        assert!(status == 400 && detail.message.starts_with("`function`: "), "{detail:?}");
     }
 }

@@ -179,6 +179,7 @@ cases!(
     registry::a_bound_token_admits_those_it_is_for,
     registry::versions_are_numbered_and_found_again,
     registry::removed_versions_are_hidden_and_still_there,
+    registry::a_label_stands_for_one_version_and_remembers_those_before,
     registry::every_mutation_is_audited,
     registry::an_idempotency_key_belongs_to_its_submitter,
     blobs::blobs_come_back_in_pieces_that_verify,

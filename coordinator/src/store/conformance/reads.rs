@@ -84,6 +84,7 @@ fn views() -> Vec<String> {
         "daily_usage".into(),
         "audit_list".into(),
         "version_list".into(),
+        "label_list".into(),
         "coordinator_list".into(),
         "policy_list".into(),
         "quarantine_list".into(),

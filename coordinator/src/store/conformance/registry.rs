@@ -8,7 +8,10 @@ use lull_shared::{
 };
 
 use super::{super::record::*, World, sample::*};
-use crate::store::{Lead, StoreError};
+use crate::{
+    store::{Lead, StoreError},
+    version::Which,
+};
 
 pub(super) async fn a_policy_follows_the_one_that_was_read(world: World) {
     let (store, lead) = (&world.store, &world.lead);
@@ -245,9 +248,9 @@ pub(super) async fn versions_are_numbered_and_found_again(world: World) {
     assert_eq!(publish(beside(1)).await, (again.clone(), false), "once");
     assert_eq!(publish(beside(0)).await, (again, false), "whichever of them: the newest");
     assert_eq!(store.version(VersionId(2)).await.expect("an answer"), Some(two.clone()));
-    assert_eq!(store.version_named("resize", None).await.expect("an answer"), Some(three));
-    assert_eq!(store.version_named("resize", Some(2)).await.expect("an answer"), Some(two));
-    assert_eq!(store.version_named("Resize", None).await.expect("an answer"), None, "names are exact");
+    assert_eq!(store.version_named("resize", &Which::Usual).await.expect("an answer"), Some(three));
+    assert_eq!(store.version_named("resize", &Which::Number(2)).await.expect("an answer"), Some(two));
+    assert_eq!(store.version_named("Resize", &Which::Usual).await.expect("an answer"), None, "names are exact");
 }
 
 pub(super) async fn removed_versions_are_hidden_and_still_there(world: World) {
@@ -257,14 +260,55 @@ pub(super) async fn removed_versions_are_hidden_and_still_there(world: World) {
     }
     let remove = async |number| store.remove_versions(lead, "resize", number, "root", at(9)).await.expect("an answer");
     assert_eq!((remove(Some(3)).await, remove(Some(3)).await, remove(Some(9)).await), (1, 0, 0));
-    assert_eq!(store.version_named("resize", None).await.expect("an answer").map(|found| found.number), Some(2));
-    assert_eq!(store.version_named("resize", Some(3)).await.expect("an answer"), None);
+    assert_eq!(store.version_named("resize", &Which::Usual).await.expect("an answer").map(|found| found.number), Some(2));
+    assert_eq!(store.version_named("resize", &Which::Number(3)).await.expect("an answer"), None);
     let hidden = store.version(VersionId(3)).await.expect("an answer").expect("jobs that have it go on");
     assert_eq!(hidden.removed, Some(at(9)));
     assert_eq!(remove(None).await, 2);
     assert!(store.versions().await.expect("an answer").is_empty());
     let (again, new) = store.publish(lead, version("resize", b"one")).await.expect("an answer");
     assert!(new && again.number == 4, "a number is never given twice");
+}
+
+pub(super) async fn a_label_stands_for_one_version_and_remembers_those_before(world: World) {
+    let (store, lead) = (&world.store, &world.lead);
+    for (function, module) in [("resize", b"one"), ("resize", b"two"), ("resize", b"thr"), ("blur", b"one")] {
+        store.publish(lead, version(function, &module[..])).await.expect("an answer");
+    }
+    let number = async |which: Which| {
+        let found = store.version_named("resize", &which).await.expect("an answer");
+        found.map(|version| version.number)
+    };
+    let called = |label: &str| Which::Label(label.to_owned());
+    assert_eq!((number(Which::Usual).await, number(called("stable")).await), (Some(3), None), "no label: the newest");
+    let move_label = async |new| store.move_label(lead, new).await.expect("an answer");
+    assert!(move_label(label("resize", "stable", 1, 0, None)).await);
+    assert!(!move_label(label("resize", "stable", 2, 0, None)).await, "another was faster");
+    assert!(!move_label(label("resize", "stable", 9, 1, None)).await, "there is no such version");
+    assert!(!move_label(label("grow", "stable", 1, 0, None)).await, "there is no such function");
+    assert!(move_label(label("resize", "next", 3, 0, None)).await && move_label(label("blur", "stable", 1, 0, None)).await);
+    let steps = store.label_moves("resize", "stable", 9).await.expect("an answer");
+    assert_eq!((steps.len(), steps[0].number, steps[0].before), (1, 1, None));
+    assert!(move_label(label("resize", "stable", 2, steps[0].step, Some(steps[0].step))).await);
+    assert_eq!((number(Which::Usual).await, number(Which::Newest).await), (Some(2), Some(3)), "a name alone is what is stable");
+    assert_eq!((number(called("stable")).await, number(called("next")).await), (Some(2), Some(3)));
+    assert_eq!(number(Which::Number(1)).await, Some(1));
+    let all = store.labels().await.expect("an answer");
+    let all: Vec<_> = all.iter().map(|label| (label.function.as_str(), label.label.as_str(), label.number)).collect();
+    assert_eq!(all, [("blur", "stable", 1), ("resize", "next", 3), ("resize", "stable", 2)]);
+    let steps = store.label_moves("resize", "stable", 9).await.expect("an answer");
+    assert_eq!(steps.iter().map(|step| step.number).collect::<Vec<_>>(), [2, 1], "the newest first");
+    assert_eq!((steps[0].before, steps[0].moved, steps[0].moved_by.as_str()), (Some(steps[1].step), at(5), "root"));
+    assert_eq!(store.label_moves("resize", "stable", 1).await.expect("an answer"), steps[..1]);
+    store.remove_versions(lead, "resize", Some(2), "root", at(9)).await.expect("an answer");
+    assert_eq!((number(called("stable")).await, number(Which::Usual).await), (None, Some(3)), "what was removed is not found");
+    assert_eq!(store.labels().await.expect("an answer").len(), 2);
+    let back = NewLabel { back: true, ..label("resize", "stable", 1, steps[0].step, steps[1].before) };
+    assert!(move_label(back).await);
+    assert_eq!(number(Which::Usual).await, Some(1));
+    let audit = store.audit(1).await.expect("an answer");
+    let line = (audit[0].action.as_str(), audit[0].subject.as_str(), audit[0].detail.as_str());
+    assert_eq!(line, ("function.rollback", "resize@1", "stable"));
 }
 
 pub(super) async fn every_mutation_is_audited(world: World) {

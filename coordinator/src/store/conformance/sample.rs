@@ -20,7 +20,8 @@ use lull_shared::{
 
 use super::{
     super::record::{
-        AgentRecord, Bound, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole,
+        AgentRecord, Bound, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewLabel, NewToken, NewVersion, SignManifest,
+        TokenRole,
     },
     T0, World,
 };
@@ -285,6 +286,12 @@ impl SignManifest for Numbered {
     fn sign(&self, number: u32) -> Signed {
         Signed { body: number.to_le_bytes().to_vec(), signature: vec![1, 2, 3] }
     }
+}
+
+/// A label that is to stand for a version.
+pub(crate) fn label(function: &str, label: &str, number: u32, follows: u64, before: Option<u64>) -> NewLabel {
+    let (function, label, by) = (function.into(), label.into(), "root".into());
+    NewLabel { function, label, number, follows, before, back: false, by, at: at(5) }
 }
 
 /// A version about to be published.

@@ -9,6 +9,7 @@ use lull_shared::{
 };
 
 use super::{super::record::*, World, sample::*};
+use crate::version::Which;
 
 /// Ten tasks: 0 succeeded, 1 failed, 2 runs, 3 waits, the others never started.
 async fn mixed(world: World) -> World {
@@ -119,7 +120,7 @@ pub(super) async fn what_is_not_there_is_none(world: World) {
         assert_eq!(store.result(missing).await.expect("an answer"), None);
     }
     assert_eq!(store.agent_by_peer(b"nobody").await.expect("an answer"), None);
-    assert_eq!(store.version_named("nothing", None).await.expect("an answer"), None);
+    assert_eq!(store.version_named("nothing", &Which::Usual).await.expect("an answer"), None);
     assert_eq!(store.job_by_key(owner("anna"), "no key").await.expect("an answer"), None);
     assert!(store.blob_outline(&BlobRef::of(b"?").digest).await.expect("an answer").is_none());
     assert_eq!(store.blob_piece(&BlobRef::of(b"?").digest, 0).await.expect("an answer"), None);

@@ -14,7 +14,7 @@ use super::{World, sample::*};
 use crate::store::record::{NewPolicy, PolicyRecord};
 
 /// Every view that a database has.
-pub(crate) const VIEWS: [&str; 15] = [
+pub(crate) const VIEWS: [&str; 16] = [
     "agent_hours",
     "agent_list",
     "attempt_list",
@@ -25,6 +25,7 @@ pub(crate) const VIEWS: [&str; 15] = [
     "hourly_usage",
     "idle_hour_list",
     "job_progress",
+    "label_list",
     "move_list",
     "policy_list",
     "quarantine_list",
@@ -59,6 +60,8 @@ pub(crate) async fn every_view_can_be_read(world: World) {
     let record = PolicyRecord { version: 1, set_by: "root".into(), ..PolicyRecord::default() };
     let policy = NewPolicy { follows: 0, record, detail: String::new() };
     assert!(world.store.set_policy(&world.lead, policy).await.expect("kept"));
+    let label = label("resize", "stable", 1, 0, None);
+    assert!(world.store.move_label(&world.lead, label).await.expect("an answer"));
     let hours = IdleHours::from_bytes(&[100; HOURS], None, 60).expect("a share");
     let kind = QuarantineKind::Output;
     let quarantined = Change::AgentQuarantined { agent: AgentId(1), kind, reason: "it differed".into(), at: at(31) };

@@ -23,6 +23,7 @@ use super::{
     reader::{all, first},
     turn::insert_audit,
 };
+use crate::version::Which;
 
 /// Appends to the audit.
 pub(super) fn note(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
@@ -218,13 +219,71 @@ pub(super) fn version(tx: &Transaction<'_>, version: VersionId) -> Result<Option
     first(tx, &format!("{VERSION} WHERE versions.version_id = ?1"), [number(version.0)], rows::version_record)
 }
 
+/// The version that a label of a function stands for.
+fn labelled(parameter: &str) -> String {
+    format!(
+        "(SELECT label_moves.version_id FROM label_moves WHERE label_moves.function_id = functions.function_id
+          AND label_moves.label = {parameter} ORDER BY label_moves.move_id DESC LIMIT 1)"
+    )
+}
+
 /// A function's version.
-pub(super) fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) -> Result<Option<VersionRecord>, Fail> {
+pub(super) fn version_named(tx: &Transaction<'_>, function: &str, which: &Which) -> Result<Option<VersionRecord>, Fail> {
     let sql = format!(
         "{VERSION} WHERE functions.name = ?1 AND versions.number = coalesce(?2, versions.number) AND versions.removed_us IS NULL
-         ORDER BY versions.number DESC LIMIT 1"
+         AND (?3 IS NULL OR versions.version_id = {})
+         ORDER BY CASE WHEN versions.version_id = {} THEN 0 ELSE 1 END, versions.number DESC LIMIT 1",
+        labelled("?3"),
+        labelled("?4")
     );
-    first(tx, &sql, params![function, number], rows::version_record)
+    let (number, label, first_of_all) = decide::which(which);
+    first(tx, &sql, params![function, number, label, first_of_all], rows::version_record)
+}
+
+const LABEL: &str = "SELECT label_moves.*, functions.name AS function_name, versions.number
+    FROM label_moves JOIN functions ON functions.function_id = label_moves.function_id
+    JOIN versions ON versions.version_id = label_moves.version_id";
+
+/// What every label stands for.
+pub(super) fn labels(tx: &Transaction<'_>) -> Result<Vec<LabelRecord>, Fail> {
+    let sql = format!(
+        "{LABEL} WHERE versions.removed_us IS NULL AND label_moves.move_id = (SELECT max(newest.move_id) FROM label_moves AS newest
+             WHERE newest.function_id = label_moves.function_id AND newest.label = label_moves.label)
+         ORDER BY functions.name, label_moves.label"
+    );
+    all(tx, &sql, [], rows::label_record)
+}
+
+/// What a label has stood for.
+pub(super) fn label_moves(tx: &Transaction<'_>, function: &str, label: &str, limit: u32) -> Result<Vec<LabelRecord>, Fail> {
+    let sql = format!("{LABEL} WHERE functions.name = ?1 AND label_moves.label = ?2 ORDER BY label_moves.move_id DESC LIMIT ?3");
+    all(tx, &sql, params![function, label, limit], rows::label_record)
+}
+
+/// Lets a label stand for a version, if nothing has changed meanwhile.
+pub(super) fn move_label(tx: &Transaction<'_>, new: &NewLabel) -> Result<bool, Fail> {
+    let moved = tx.execute(
+        "INSERT INTO label_moves (function_id, label, version_id, before_move_id, moved_us, moved_by)
+         SELECT versions.function_id, ?2, versions.version_id, ?5, ?6, ?7
+         FROM versions JOIN functions ON functions.function_id = versions.function_id
+         WHERE functions.name = ?1 AND versions.number = ?3 AND versions.removed_us IS NULL
+             AND ?4 = (SELECT coalesce(max(label_moves.move_id), 0) FROM label_moves
+                 WHERE label_moves.function_id = versions.function_id AND label_moves.label = ?2)",
+        params![
+            new.function,
+            new.label,
+            new.number,
+            number(new.follows),
+            new.before.map(number),
+            new.at.0,
+            bounds::name(&new.by)
+        ],
+    )?;
+    if moved > 0 {
+        let subject = format!("{}@{}", new.function, new.number);
+        insert_audit(tx, &audit_row(new.at, &new.by, new.operation(), subject, &new.label))?;
+    }
+    Ok(moved > 0)
 }
 
 /// Hides versions. How many.
@@ -336,9 +395,22 @@ impl Registry for Embedded {
         self.read(move |tx| self::version(tx, version)).await
     }
 
-    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
-        let function = function.to_owned();
-        self.read(move |tx| version_named(tx, &function, number)).await
+    async fn version_named(&self, function: &str, which: &Which) -> StoreResult<Option<VersionRecord>> {
+        let (function, which) = (function.to_owned(), which.clone());
+        self.read(move |tx| version_named(tx, &function, &which)).await
+    }
+
+    async fn labels(&self) -> StoreResult<Vec<LabelRecord>> {
+        self.read(labels).await
+    }
+
+    async fn label_moves(&self, function: &str, label: &str, limit: u32) -> StoreResult<Vec<LabelRecord>> {
+        let (function, label) = (function.to_owned(), label.to_owned());
+        self.read(move |tx| label_moves(tx, &function, &label, limit)).await
+    }
+
+    async fn move_label(&self, lead: &Lead, new: NewLabel) -> StoreResult<bool> {
+        self.fenced(lead, move |tx| move_label(tx, &new)).await
     }
 
     async fn remove_versions(

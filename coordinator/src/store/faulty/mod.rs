@@ -36,6 +36,7 @@ use super::{
     Attendance, BlobWriter, Blobs, Lead, Leadership, Ledger, Loaded, Reading, Registry, Store, StoreError, StoreResult, Takeover,
     record::*,
 };
+use crate::version::Which;
 
 /// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +205,10 @@ passed_on! { Registry:
     fenced async fn publish(&self, lead: &Lead, version: NewVersion) -> (VersionRecord, bool);
     read async fn versions(&self) -> Vec<VersionRecord>;
     read async fn version(&self, version: VersionId) -> Option<VersionRecord>;
-    read async fn version_named(&self, function: &str, number: Option<u32>) -> Option<VersionRecord>;
+    read async fn version_named(&self, function: &str, which: &Which) -> Option<VersionRecord>;
+    read async fn labels(&self) -> Vec<LabelRecord>;
+    read async fn label_moves(&self, function: &str, label: &str, limit: u32) -> Vec<LabelRecord>;
+    fenced async fn move_label(&self, lead: &Lead, new: NewLabel) -> bool;
     fenced async fn remove_versions(&self, lead: &Lead, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
     read async fn policy(&self) -> Option<PolicyRecord>;
     fenced async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> bool;

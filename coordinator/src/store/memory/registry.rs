@@ -1,6 +1,10 @@
 //! Tokens, agents, versions and blobs in memory.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use lull_shared::{
@@ -25,6 +29,7 @@ use super::{
     Memory,
     state::{Agent, State, Version},
 };
+use crate::version::Which;
 
 impl State {
     /// The leader's row, if this were a database.
@@ -121,6 +126,41 @@ impl State {
         record.removed = Some(at);
         let name = record.name.clone();
         self.audit(at, by, "agent.remove", agent.to_string(), &name);
+        true
+    }
+
+    /// What every label stands for.
+    pub(super) fn labels(&self) -> Vec<LabelRecord> {
+        let mut newest = BTreeMap::new();
+        for step in &self.label_moves {
+            newest.insert((step.function.clone(), step.label.clone()), LabelRecord::clone(step));
+        }
+        newest.into_values().collect()
+    }
+
+    /// The number of the version that a label stands for.
+    pub(super) fn labelled(&self, function: &str, label: &str) -> Option<u32> {
+        let newest = self.label_moves.iter().rev().find(|step| step.function == function && step.label == label);
+        newest.map(|step| step.number)
+    }
+
+    pub(super) fn move_label(&mut self, new: &NewLabel) -> bool {
+        let own = self.label_moves.iter().rev().find(|step| step.function == new.function && step.label == new.label);
+        let mut versions = self.versions.iter().map(|version| &version.record);
+        let there = versions.any(|found| found.function == new.function && found.number == new.number && found.removed.is_none());
+        if !there || own.map_or(0, |step| step.step) != new.follows {
+            return false;
+        }
+        self.label_moves.push(Arc::new(LabelRecord {
+            step: self.label_moves.len() as u64 + 1,
+            function: new.function.clone(),
+            label: new.label.clone(),
+            number: new.number,
+            before: new.before,
+            moved: new.at,
+            moved_by: bounds::name(&new.by),
+        }));
+        self.audit(new.at, &new.by, new.operation(), format!("{}@{}", new.function, new.number), &new.label);
         true
     }
 
@@ -325,9 +365,37 @@ impl Registry for Memory {
         self.read(|state| state.versions.iter().map(|found| &found.record).find(|found| found.version == version).cloned())
     }
 
-    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
+    async fn version_named(&self, function: &str, which: &Which) -> StoreResult<Option<VersionRecord>> {
+        let (number, label, first_of_all) = decide::which(which);
+        let labelled = |label: Option<&str>| {
+            let label = label?.to_owned();
+            self.read(|state| state.labelled(function, &label)).ok()?
+        };
+        let (wanted, preferred) = (labelled(label), labelled(first_of_all));
+        let mut versions = self.versions().await?;
+        versions.retain(|found| found.function == function && number.is_none_or(|number| number == found.number));
+        versions.retain(|found| label.is_none() || wanted == Some(found.number));
+        let place = versions.iter().position(|found| preferred == Some(found.number)).unwrap_or(0);
+        Ok(versions.into_iter().nth(place))
+    }
+
+    async fn labels(&self) -> StoreResult<Vec<LabelRecord>> {
         let versions = self.versions().await?;
-        Ok(versions.into_iter().find(|found| found.function == function && number.is_none_or(|n| n == found.number)))
+        let there = |label: &LabelRecord| {
+            versions.iter().any(|version| version.function == label.function && version.number == label.number)
+        };
+        self.read(|state| state.labels().into_iter().filter(there).collect())
+    }
+
+    async fn label_moves(&self, function: &str, label: &str, limit: u32) -> StoreResult<Vec<LabelRecord>> {
+        self.read(|state| {
+            let own = state.label_moves.iter().rev().filter(|step| step.function == function && step.label == label);
+            own.take(limit as usize).map(|step| LabelRecord::clone(step)).collect()
+        })
+    }
+
+    async fn move_label(&self, lead: &Lead, new: NewLabel) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.move_label(&new)))
     }
 
     async fn remove_versions(

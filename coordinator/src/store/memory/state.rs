@@ -25,7 +25,8 @@ use super::super::{
     bounds,
     lead::Counts,
     record::{
-        AgentRecord, AuditRecord, CoordinatorRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord, who,
+        AgentRecord, AuditRecord, CoordinatorRecord, LabelRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord,
+        VersionRecord, who,
     },
     turn::{BREACH_FOUND_BY, Broken, audit_row, breach_words, changes_who_is_out, finish_by_words, intake_action, stop_action},
     usage,
@@ -51,6 +52,7 @@ pub(super) struct State {
     pub agents: OrdMap<AgentId, Arc<Agent>>,
     pub tokens: Vec<Arc<(TokenRecord, [u8; 32])>>,
     pub versions: Vec<Arc<Version>>,
+    pub label_moves: Vec<Arc<LabelRecord>>,
     /// By version.
     pub policies: Vec<Arc<PolicyRecord>>,
     pub audit: Vector<Arc<AuditRecord>>,

@@ -27,6 +27,7 @@ use super::{
     session::{Outcome, Session, Value},
     statements,
 };
+use crate::version::Which;
 
 /// So often is something decided anew because others were faster.
 const TRIES_MAX: usize = 8;
@@ -247,9 +248,36 @@ impl Registry for SqlServer {
         Ok(first(&self.session.read(statements::VERSION, &[number(version.0).into()]).await?, 0, rows::version_record)?)
     }
 
-    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
-        let answer = self.session.read(statements::VERSION_NAMED, &[function.into(), number.into()]).await?;
-        Ok(first(&answer, 0, rows::version_record)?)
+    async fn version_named(&self, function: &str, which: &Which) -> StoreResult<Option<VersionRecord>> {
+        let (number, label, first_of_all) = decide::which(which);
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let values = [function.into(), number.into(), owned(label).into(), owned(first_of_all).into()];
+        Ok(first(&self.session.read(statements::VERSION_NAMED, &values).await?, 0, rows::version_record)?)
+    }
+
+    async fn labels(&self) -> StoreResult<Vec<LabelRecord>> {
+        Ok(all(&self.session.read(statements::LABELS, &[]).await?, 0, rows::label_record)?)
+    }
+
+    async fn label_moves(&self, function: &str, label: &str, limit: u32) -> StoreResult<Vec<LabelRecord>> {
+        let values = [function.into(), label.into(), limit.into()];
+        Ok(all(&self.session.read(statements::LABEL_MOVES, &values).await?, 0, rows::label_record)?)
+    }
+
+    async fn move_label(&self, lead: &Lead, new: NewLabel) -> StoreResult<bool> {
+        let subject = format!("{}@{}", new.function, new.number);
+        let values = vec![
+            new.function.clone().into(),
+            new.label.clone().into(),
+            new.number.into(),
+            number(new.follows).into(),
+            new.before.map(number).into(),
+            new.at.0.into(),
+            bounds::name(&new.by).into(),
+            new.operation().into(),
+            bounds::name(&subject).into(),
+        ];
+        Ok(settled(&self.session, lead, statements::MOVE_LABEL, values).await? == Some(1))
     }
 
     async fn remove_versions(

@@ -129,6 +129,9 @@ statements! {
     VERSIONS = plain "versions" [rows::version_record];
     VERSION = plain "version" [rows::version_record];
     VERSION_NAMED = plain "version_named" [rows::version_record];
+    LABELS = plain "labels" [rows::label_record];
+    LABEL_MOVES = plain "label_moves" [rows::label_record];
+    MOVE_LABEL = fenced "move_label" [];
     REMOVE_VERSIONS = fenced "remove_versions" [];
     POLICY = plain "policy" [rows::policy_record];
     SET_POLICY = fenced "set_policy" [];

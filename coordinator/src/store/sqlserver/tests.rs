@@ -40,8 +40,8 @@ DELETE FROM lull.blob_links; DELETE FROM lull.blob_pieces; DELETE FROM lull.blob
 DELETE FROM lull.usage_hours; DELETE FROM lull.work_hours; DELETE FROM lull.idle_hours; DELETE FROM lull.snapshots;
 DELETE FROM lull.logs; DELETE FROM lull.results; DELETE FROM lull.answers; DELETE FROM lull.attempts;
 DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE FROM lull.tokens;
-DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions; DELETE FROM lull.coordinators;
-DELETE FROM lull.policies; DELETE FROM lull.network;
+DELETE FROM lull.label_moves; DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions;
+DELETE FROM lull.coordinators; DELETE FROM lull.policies; DELETE FROM lull.network;
 UPDATE lull.totals SET jobs = 0, tasks_succeeded = 0, attempts = 0, attempts_lost = 0, results_refused = 0;
 UPDATE lull.leader SET term = 0, holder = NULL, lease_end_us = 0, writes = 0, turns = 0, revocations = 0, last_job = 0;
 COMMIT TRANSACTION;";
@@ -97,7 +97,7 @@ fn every_table_is_emptied_before_a_case_and_those_of_others_first() {
         }
         assert!(place(name).is_some() || EMPTY.contains(&format!("UPDATE lull.{name} SET")), "{name} is not emptied");
         for key in table.foreign_keys.values() {
-            assert!(place(name) < place(&key.table), "{name} refers to {}", key.table);
+            assert!(key.table == *name || place(name) < place(&key.table), "{name} refers to {}", key.table);
         }
     }
 }
