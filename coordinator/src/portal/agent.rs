@@ -77,7 +77,7 @@ pub(super) async fn page(State(state): Shared, viewer: Viewer, frame: Frame, At(
         answer: why.unwrap_or_else(|| offers(&body)),
         deeds: if frame.is_admin() { deeds(&body) } else { Vec::new() },
         facts: facts(&frame, &body),
-        heat: body.idle_hours.as_ref().map(|hours| draw::idle(hours)),
+        heat: body.idle_hours.as_deref().map(draw::idle),
         week: draw::allowed(&outlook.week),
         local: outlook.local.clone().unwrap_or_default(),
         now: now(&frame, &outlook),

@@ -64,6 +64,9 @@ const FRESH: Duration = Duration::from_secs(2);
 /// How long it is believed who has left the network.
 const LEFT_EVERY: Duration = Duration::from_secs(30);
 
+/// The agents that left the network, and when that was looked up.
+type Left = (Option<Instant>, Arc<BTreeSet<AgentId>>);
+
 /// What the fleet offered at a moment, and how much of it was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -78,7 +81,7 @@ pub(crate) struct Live {
     somebody: Arc<Notify>,
     streams: Arc<Mutex<BTreeMap<u64, usize>>>,
     history: Arc<Mutex<VecDeque<Sample>>>,
-    left: Arc<Mutex<(Option<Instant>, Arc<BTreeSet<AgentId>>)>>,
+    left: Arc<Mutex<Left>>,
     jobs: Cached<JobsSummary>,
     agents: Cached<Vec<AgentBody>>,
     /// What the first page shows, and when it was found out.
@@ -161,7 +164,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn left(known: &Mutex<(Option<Instant>, Arc<BTreeSet<AgentId>>)>, coordinator: &Coordinator) -> Arc<BTreeSet<AgentId>> {
+async fn left(known: &Mutex<Left>, coordinator: &Coordinator) -> Arc<BTreeSet<AgentId>> {
     let (at, left) = lock(known).clone();
     if at.is_some_and(|at| at.elapsed() < LEFT_EVERY) || coordinator.lease.store_silent_since().is_some() {
         return left;
@@ -191,7 +194,7 @@ struct Gatherer {
     news: broadcast::Sender<Arc<str>>,
     somebody: Arc<Notify>,
     history: Arc<Mutex<VecDeque<Sample>>>,
-    left: Arc<Mutex<(Option<Instant>, Arc<BTreeSet<AgentId>>)>>,
+    left: Arc<Mutex<Left>>,
     last: Option<Seen>,
 }
 

@@ -87,7 +87,7 @@ struct Page<'a> {
 /// `GET /jobs/{job}/tasks/{index}`
 pub(super) async fn page(
     State(state): Shared,
-    viewer: Viewer,
+    _viewer: Viewer,
     frame: Frame,
     At((job, index)): At<(JobId, u32)>,
     Asked(which): Asked<Which>,
@@ -95,7 +95,6 @@ pub(super) async fn page(
     let task = TaskId { job, index };
     let details = tasks::details(&state, task).await?;
     let explained = tasks::explained(&state, task).await?;
-    let _ = viewer;
     let log = log(&state, task, which.attempt).await?;
     let body = &details.task;
     let answer = match (body.state.is_ended(), &explained.reason) {

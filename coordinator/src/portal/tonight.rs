@@ -200,7 +200,7 @@ fn capacity(frame: &Frame, night: &Night) -> Html {
     let mut offered: Vec<_> = past().map(|sample| (sample.at, sample.slots)).collect();
     let mut used: Vec<_> = past().map(|sample| (sample.at, sample.slots_busy)).collect();
     offered.push((night.at, slots));
-    used.push((night.at, busy.min(slots.max(busy))));
+    used.push((night.at, busy));
     let expected: Vec<_> = (0..).map(|hour| night.at + HOUR * hour).zip(night.expected.iter().copied()).collect();
     let most = expected.iter().max_by_key(|(_, slots)| *slots);
     let most = most.map(|(at, slots)| format!(", at most {slots} expected, about {}", frame.clock(&at.to_jiff())));
