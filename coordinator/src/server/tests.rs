@@ -20,7 +20,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest},
+    api::{
+        Asker, CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, SignIn, Spread, SubmitRequest,
+    },
     client::Client,
     store::{
         Leadership as _, Registry as _,
@@ -204,9 +206,13 @@ impl Site {
         self.server.phase.borrow().leader().expect("it leads").coordinator.clone()
     }
 
+    fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token")
+    }
+
     /// An administrator.
     fn client(&self) -> Client {
-        let token = std::fs::read_to_string(self.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+        let token = self.admin_token();
         Client::new(&format!("http://{}", self.server.http_address), Some(token)).expect("a client")
     }
 
@@ -492,6 +498,27 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     client.set_intake("desk-0", lull_shared::state::Intake::Revoked).await.expect("thrown out");
     told("delete /agents/{agent}", "agent.remove", client.remove_agent("desk-0").await.map(drop)).await;
     assert_eq!(client.agents().await.expect("an answer").items, [], "it is off the list");
+
+    // Somebody with a browser, which shows its cookie alone.
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("{}/api/v1{path}", client.base());
+    let sign_in = async || {
+        let wanted = SignIn { token: site.admin_token() };
+        let answer = http.post(url("/session")).json(&wanted).send().await.expect("an answer");
+        let cookie = answer.headers()["set-cookie"].to_str().expect("text").split(';').next().unwrap_or_default().to_owned();
+        (cookie, answer.json::<Asker>().await.expect("who asks").session.expect("a session"))
+    };
+    let done = async |request: reqwest::RequestBuilder| {
+        let answer = request.header("sec-fetch-site", "same-origin").send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    };
+    let (_, session) = sign_in().await;
+    let (cookie, _) = sign_in().await;
+    done(http.delete(url(&format!("/sessions/{session}"))).header("cookie", &cookie)).await;
+    told("delete /sessions/{session}", "session.end", Ok(())).await;
+    sign_in().await;
+    done(http.delete(url("/session")).header("cookie", &cookie)).await;
+    told("delete /session", "session.end", Ok(())).await;
 
     let mut known: Vec<String> = audited.into_inner().into_iter().chain(UNSEEN.map(str::to_owned)).collect();
     known.sort();
