@@ -20,7 +20,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     api::*,
-    trust,
+    pin::{Address, Pin},
+    trust::{self, Doubt},
     version::{Named, Which},
 };
 
@@ -45,8 +46,21 @@ pub enum ClientError {
     /// It is another kind of server, or a much newer one.
     #[error("{url} answered something that is not understood: {reason}")]
     Nonsense { url: String, reason: String },
+    /// Somebody else answered, or the coordinator has a new key.
+    #[error(
+        "the coordinator at {url} has another key than the one that is expected: its pin is {found}, and {wanted} was given\nhint: \
+         compare it with what `lull server status` shows on its machine; if it was changed on purpose, give the new one with --pin, \
+         or import a new profile; if not, somebody else answers there"
+    )]
+    WrongPin { url: String, wanted: Pin, found: Pin },
+    /// Nobody whom this machine trusts vouches for it.
+    #[error(
+        "the certificate of {url} is none that this machine trusts\nhint: give the pin of its key, as `lull server run` prints it and \
+         `lull server status` shows it: --pin sha256//..."
+    )]
+    Untrusted { url: String },
     /// The address cannot be one.
-    #[error("{} is not the address of a coordinator\nhint: write it like http://coordinator:7411", lull_shared::amount::quoted(.0))]
+    #[error("{} is not the address of a coordinator\nhint: write it like https://coordinator:7411", lull_shared::amount::quoted(.0))]
     Address(String),
 }
 
@@ -56,12 +70,64 @@ pub type Answer<T> = Result<T, ClientError>;
 /// A coordinator's interface as one caller sees it.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    /// Scheme and authority, without a slash at the end.
-    base: String,
+    own: Place,
     /// Where it was sent on to by a coordinator that stands by.
-    leader: Arc<Mutex<Option<String>>>,
+    leader: Arc<Mutex<Option<Place>>>,
     token: Option<String>,
+}
+
+/// One coordinator, and how it is spoken to.
+#[derive(Clone)]
+struct Place {
+    http: reqwest::Client,
+    /// Scheme, authority and the path of a proxy, without a slash at the end.
+    base: String,
+    pin: Option<Pin>,
+}
+
+impl Place {
+    fn at(address: &Address) -> Answer<Self> {
+        let wrong = || ClientError::Address(address.url.clone());
+        let base = url(&address.url).ok_or_else(wrong)?;
+        trust::provide();
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_MAX)
+            .read_timeout(SILENCE_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .tcp_nodelay(true)
+            .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")));
+        let http = match (base.starts_with("https:"), address.pin) {
+            (true, Some(pin)) => http.tls_backend_preconfigured(trust::pinned(pin)),
+            (true, None) => http,
+            // The system's roots take a while to be read, and there may be none.
+            (false, _) => http.tls_backend_preconfigured(trust::nobody()),
+        };
+        // Without any roots on this machine, nobody vouches for anybody.
+        let http = http.build().map_err(|_| ClientError::Untrusted { url: base.clone() })?;
+        Ok(Self { http, base, pin: address.pin })
+    }
+
+    /// Whether what it says of others is its own word: nobody between could have changed it.
+    fn is_heard_well(&self) -> bool {
+        self.base.starts_with("https:") || is_loopback(&self.base)
+    }
+
+    /// The address of the one that it names as the leader; none that would be spoken to less safely than this one.
+    fn leader(&self, named: &str) -> Option<Address> {
+        let mut address = Address::read(named);
+        if !self.is_heard_well() {
+            address.pin = None;
+        }
+        let downwards = self.base.starts_with("https:") && !address.url.starts_with("https:") && !is_loopback(&address.url);
+        (!downwards).then_some(address)
+    }
+}
+
+/// Whether an address leads to this machine itself.
+fn is_loopback(base: &str) -> bool {
+    let host = reqwest::Url::parse(base).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Which jobs to list.
@@ -76,43 +142,42 @@ pub struct JobQuery {
     pub limit: Option<u32>,
 }
 
-/// An address with its scheme, if it is one of the web.
-fn url(text: &str) -> Option<String> {
+/// An address with its scheme and without a slash at its end, in the form that all have, if it is one of the web.
+pub(crate) fn url(text: &str) -> Option<String> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = reqwest::Url::parse(&with_scheme).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(with_scheme)
+    let ours = matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none();
+    ours.then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// Refuses, in words, what cannot be the address of a coordinator.
 pub fn check_url(text: &str) -> Result<(), String> {
-    url(text).map(drop).ok_or_else(|| ClientError::Address(text.to_owned()).to_string())
+    url(&Address::read(text).url).map(drop).ok_or_else(|| ClientError::Address(text.to_owned()).to_string())
 }
 
 impl Client {
-    /// A client for the coordinator at `base`, `http://host:port`.
+    /// A client for the coordinator at `base`, `https://host:port`, behind which the pin of its key may stand: see [`Address`].
     pub fn new(base: &str, token: Option<String>) -> Answer<Self> {
-        let address = || ClientError::Address(base.to_owned());
-        let with_scheme = url(base).ok_or_else(address)?;
-        trust::provide();
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_MAX)
-            .read_timeout(SILENCE_MAX)
-            .pool_idle_timeout(IDLE_MAX)
-            .tcp_nodelay(true)
-            .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")));
-        // The system's roots take a while to be read, and there may be none.
-        let http = if with_scheme.starts_with("https:") { http } else { http.tls_backend_preconfigured(trust::nobody()) };
-        let http = http.build().map_err(|_| address())?;
-        Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), leader: Arc::default(), token })
+        Self::at(&Address::read(base), token)
+    }
+
+    /// The same for an address that was read.
+    pub fn at(address: &Address, token: Option<String>) -> Answer<Self> {
+        Ok(Self { own: Place::at(address)?, leader: Arc::default(), token })
     }
 
     /// Where the coordinator is.
     pub fn base(&self) -> &str {
-        &self.base
+        &self.own.base
+    }
+
+    /// The same with the pin of its key, if one was given.
+    pub fn address(&self) -> Address {
+        Address::new(self.own.base.clone(), self.own.pin)
     }
 
     pub async fn health(&self) -> Answer<Health> {
-        let request = self.http.get(format!("{}/health", self.base));
+        let request = self.own.http.get(format!("{}/health", self.own.base));
         self.json(request).await
     }
 
@@ -263,7 +328,7 @@ impl Client {
     /// The job now and whenever it changes; the stream ends after the job has.
     pub async fn events(&self, job: JobId) -> Answer<impl Stream<Item = Answer<JobBody>> + use<>> {
         let parts = self.bytes(&format!("/jobs/{job}/events")).await?;
-        let url = self.base.clone();
+        let url = self.own.base.clone();
         let start = (Box::pin(parts), Vec::new(), url);
         Ok(futures::stream::try_unfold(start, |(mut parts, mut pending, url)| async move {
             loop {
@@ -377,8 +442,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let base = self.leader().unwrap_or_else(|| self.base.clone());
-        let request = self.http.request(method, format!("{base}{PREFIX}{path}"));
+        let Place { http, base, .. } = self.leader().unwrap_or_else(|| self.own.clone());
+        let request = http.request(method, format!("{base}{PREFIX}{path}"));
         match &self.token {
             Some(token) => request.bearer_auth(token.trim()),
             None => request,
@@ -388,12 +453,12 @@ impl Client {
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Answer<T> {
         let response = self.send(request).await?;
         let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| nonsense(&self.base, &error.to_string()))
+        serde_json::from_slice(&bytes).map_err(|error| nonsense(&self.own.base, &error.to_string()))
     }
 
     async fn bytes(&self, path: &str) -> Answer<impl Stream<Item = Answer<Bytes>> + use<>> {
         let response = self.send(self.request(Method::GET, path)).await?;
-        let url = self.base.clone();
+        let url = self.own.base.clone();
         Ok(response.bytes_stream().map_err(move |error| unreachable_at(&url, &error)))
     }
 
@@ -422,7 +487,7 @@ impl Client {
 
     /// The request for the coordinator that leads, if the one that is named stands by and knows which.
     async fn to_the_leader(&self, request: RequestBuilder) -> Answer<RequestBuilder> {
-        match self.send_once(self.http.get(format!("{}/health", self.base)).timeout(CONNECT_MAX)).await {
+        match self.send_once(self.own.http.get(format!("{}/health", self.own.base)).timeout(CONNECT_MAX)).await {
             Err(ClientError::Refused { detail, .. }) if detail.code == STANDBY => match detail.leader {
                 Some(leader) => Ok(self.sent_on(request, &leader).unwrap_or_else(|request| *request)),
                 None => Ok(request),
@@ -432,31 +497,32 @@ impl Client {
         }
     }
 
-    /// The request for the coordinator at this URL, where further ones go too; as it was if that is the one that was asked.
-    fn sent_on(&self, request: RequestBuilder, url: &str) -> Result<RequestBuilder, Box<RequestBuilder>> {
+    /// The request for the coordinator that was named as the leader, where further ones go too; as it was if that is the one that
+    /// was asked, or not to be asked.
+    fn sent_on(&self, request: RequestBuilder, named: &str) -> Result<RequestBuilder, Box<RequestBuilder>> {
         let (client, request) = request.build_split();
         // One that cannot be built says so when it is sent.
         let mut request = match request {
             Ok(request) => request,
-            Err(_) => return Err(Box::new(client.get(self.base.as_str()))),
+            Err(_) => return Err(Box::new(client.get(self.own.base.as_str()))),
         };
-        let moved = reqwest::Url::parse(url).is_ok_and(|leader| redirect(request.url_mut(), &leader));
-        let request = RequestBuilder::from_parts(client, request);
-        if !moved {
-            return Err(Box::new(request));
-        }
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.trim_end_matches('/').to_owned());
+        let asked = self.leader().unwrap_or_else(|| self.own.clone());
+        let place = asked.leader(named).and_then(|address| Place::at(&address).ok());
+        let moved = place.filter(|place| redirect(request.url_mut(), &asked.base, &place.base));
+        let Some(place) = moved else { return Err(Box::new(RequestBuilder::from_parts(client, request))) };
+        let request = RequestBuilder::from_parts(place.http.clone(), request);
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
         Ok(request)
     }
 
     /// The one that others name may have frozen a moment ago, and a request to it would wait for minutes.
     async fn ensure_awake(&self) -> Answer<()> {
-        let base = self.leader().unwrap_or_else(|| self.base.clone());
-        let request = self.http.get(format!("{base}/health")).timeout(CONNECT_MAX);
+        let Place { http, base, .. } = self.leader().unwrap_or_else(|| self.own.clone());
+        let request = http.get(format!("{base}/health")).timeout(CONNECT_MAX);
         request.send().await.map(drop).map_err(|error| self.unreachable(&error))
     }
 
-    fn leader(&self) -> Option<String> {
+    fn leader(&self) -> Option<Place> {
         self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -476,11 +542,22 @@ impl Client {
     /// Whoever was sent on and finds nobody there begins anew with the address it was given.
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        unreachable_at(leader.as_ref().unwrap_or(&self.base), error)
+        unreachable_at(leader.as_ref().map_or(&self.own.base, |leader| &leader.base), error)
     }
 }
 
 fn unreachable_at(url: &str, error: &reqwest::Error) -> ClientError {
+    let reason = match trust::doubt(error) {
+        Some(Doubt::Pin(wrong)) => {
+            return ClientError::WrongPin { url: url.to_owned(), wanted: wrong.wanted, found: wrong.found };
+        }
+        Some(Doubt::Certificate) => return ClientError::Untrusted { url: url.to_owned() },
+        Some(Doubt::Plain) => Some("it speaks plain HTTP and no HTTPS"),
+        None => None,
+    };
+    if let Some(reason) = reason {
+        return ClientError::Unreachable { url: url.to_owned(), reason: reason.to_owned() };
+    }
     // The outermost texts repeat the address; the innermost says what happened.
     let mut reason: &dyn std::error::Error = error;
     while let Some(source) = reason.source() {
@@ -509,13 +586,20 @@ fn by_headers(status: StatusCode, headers: &HeaderMap) -> ErrorDetail {
     }
 }
 
-/// Sends a URL to another host; whether it was not there already.
-fn redirect(target: &mut reqwest::Url, leader: &reqwest::Url) -> bool {
+/// Sends a URL below one base to the same place below another; whether it was not there already.
+fn redirect(target: &mut reqwest::Url, from: &str, to: &str) -> bool {
+    if from == to {
+        return false;
+    }
+    let moved = target.as_str().strip_prefix(from).and_then(|rest| reqwest::Url::parse(&format!("{to}{rest}")).ok());
     let place = |url: &reqwest::Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
-    place(target) != place(leader)
-        && target.set_scheme(leader.scheme()).is_ok()
-        && target.set_host(leader.host_str()).is_ok()
-        && target.set_port(leader.port()).is_ok()
+    match moved {
+        Some(moved) if place(&moved) != place(target) => {
+            *target = moved;
+            true
+        }
+        Some(_) | None => false,
+    }
 }
 
 /// Takes the data of the next whole event off `pending`; comments and other fields are passed over.
@@ -588,6 +672,29 @@ mod tests {
         let detail = by_headers(StatusCode::SERVICE_UNAVAILABLE, &headers.into_iter().collect());
         assert_eq!((detail.code.as_str(), detail.leader.as_deref()), (STANDBY, Some("http://north:7411")));
         assert_eq!(by_headers(StatusCode::NOT_FOUND, &HeaderMap::new()).code, "unknown");
+    }
+
+    #[test]
+    fn a_leader_is_asked_as_safely_as_the_one_that_named_it() {
+        let pin = Pin::of_key(b"north");
+        let named = |base: &str, leader: &str| Place::at(&Address::read(base)).expect("a place").leader(leader);
+        let north = Address::new("https://north:7411", Some(pin));
+        assert_eq!(named(&format!("https://south:7411#{pin}"), &north.to_string()), Some(north.clone()));
+        assert_eq!(named("http://127.0.0.1:7411", &north.to_string()), Some(north.clone()), "nobody is between");
+        let by_proxy = named("http://south:7411", &north.to_string());
+        assert_eq!(by_proxy, Some(Address::new("https://north:7411", None)), "somebody may have put the pin there");
+        assert_eq!(named(&format!("https://south:7411#{pin}"), "http://north:7411"), None, "the token would be read on its way");
+    }
+
+    #[test]
+    fn a_request_is_sent_on_to_the_same_path_of_another() {
+        let sent = |from: &str, to: &str| {
+            let mut url: reqwest::Url = format!("{from}/api/v1/jobs?limit=5").parse().expect("an address");
+            redirect(&mut url, from, to).then(|| url.to_string())
+        };
+        assert_eq!(sent("http://a:1", "https://b:2").as_deref(), Some("https://b:2/api/v1/jobs?limit=5"));
+        assert_eq!(sent("https://a:1/lull", "https://b:2").as_deref(), Some("https://b:2/api/v1/jobs?limit=5"));
+        assert_eq!(sent("https://a:1", "https://a:1"), None);
     }
 
     #[test]

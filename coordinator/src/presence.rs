@@ -27,7 +27,7 @@ const FORGET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub struct Elsewhere {
     pub name: String,
     pub machine: String,
-    /// Its HTTP interface, if it can be reached from this machine.
+    /// Its HTTP interface with the pin of its key ([`crate::pin::Address`]), if it can be reached from this machine.
     pub url: Option<String>,
     /// Where agents reach it.
     pub addresses: Vec<String>,
@@ -146,8 +146,11 @@ fn all_addresses(own: &CoordinatorRecord, others: &[CoordinatorRecord]) -> Vec<S
 }
 
 /// The URL under which others reach an interface that listens here.
-pub fn url_of(listening: SocketAddr, machine: &str) -> String {
-    if listening.ip().is_unspecified() { format!("http://{machine}:{}", listening.port()) } else { format!("http://{listening}") }
+pub fn url_of(scheme: &str, listening: SocketAddr, machine: &str) -> String {
+    match listening.ip().is_unspecified() {
+        true => format!("{scheme}://{machine}:{}", listening.port()),
+        false => format!("{scheme}://{listening}"),
+    }
 }
 
 fn is_loopback(url: &str) -> bool {
@@ -210,8 +213,8 @@ mod tests {
 
     #[test]
     fn an_interface_on_every_address_is_found_under_the_name_of_its_machine() {
-        assert_eq!(url_of(([0, 0, 0, 0], 7411).into(), "north"), "http://north:7411");
-        assert_eq!(url_of(([10, 0, 0, 7], 7411).into(), "north"), "http://10.0.0.7:7411");
+        assert_eq!(url_of("https", ([0, 0, 0, 0], 7411).into(), "north"), "https://north:7411");
+        assert_eq!(url_of("https", ([10, 0, 0, 7], 7411).into(), "north"), "https://10.0.0.7:7411");
         assert!(is_loopback("http://127.0.0.1:7411") && is_loopback("http://[::1]:1") && !is_loopback("http://10.0.0.7:1"));
     }
 

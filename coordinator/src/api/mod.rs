@@ -49,7 +49,7 @@ pub struct ErrorDetail {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// With the code [`STANDBY`]: the URL of the leader, if it can be reached.
+    /// With the code [`STANDBY`]: the URL of the leader, if it can be reached, and behind a `#` the pin of its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
 }
@@ -166,6 +166,9 @@ pub struct CoordinatorBody {
     pub machine: String,
     pub peer: String,
     pub http: String,
+    /// The pin of its key, if it speaks HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<crate::pin::Pin>,
     pub addresses: Vec<String>,
     /// When it last said that it is there.
     pub seen: jiff::Timestamp,

@@ -156,6 +156,7 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable { .. } => {
                 Self::new(Exit::Unreachable, message).hint("is it running? `lull server run` starts one; --server names another")
             }
+            ClientError::WrongPin { .. } | ClientError::Untrusted { .. } => Self::new(Exit::Unreachable, message),
             ClientError::Address(_) => Self::usage(message),
             ClientError::Nonsense { .. } => Self::new(Exit::Failed, message).hint("is this address a lull coordinator's?"),
             ClientError::Refused { status, detail } => {

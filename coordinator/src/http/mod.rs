@@ -10,6 +10,8 @@ pub(crate) mod fleet;
 mod misread;
 pub mod routes;
 #[cfg(test)]
+mod sealed;
+#[cfg(test)]
 mod siege;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,7 +30,11 @@ use lull_shared::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::door::{cookie::Cookies, error::Refused, failures::Failures, sessions::Sessions, shares::Shares, spool::Spools};
-pub use self::door::{front::Front, hosts::Hosts, serve::serve};
+pub use self::door::{
+    front::Front,
+    hosts::Hosts,
+    serve::{Entrance, serve},
+};
 use crate::{
     api,
     portal::{self, live::Live},
@@ -50,6 +56,8 @@ pub struct Interface {
     cookies: Cookies,
     /// What all who look at the portal share.
     pub(crate) live: Live,
+    /// The path under which people find it, without a slash at its end; empty at the root. Links of pages begin with it.
+    pub base: String,
 }
 
 /// How often a request that waits looks whether the store is still there.
@@ -70,10 +78,10 @@ impl Interface {
 /// The state of all handlers.
 pub(crate) type Shared = axum::extract::State<Arc<Interface>>;
 
-/// All routes of the interface. Uploads wait in `spool`, a folder, until they are whole.
-pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: CancellationToken) -> Router {
+/// All routes of the interface. Uploads wait in `spool`, a folder, until they are whole. People find it below the path `base`.
+pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: CancellationToken, base: &str) -> Router {
     let spools = Spools::new(spool);
-    let cookies = Cookies::new(coordinator.network, "");
+    let cookies = Cookies::new(coordinator.network, base);
     let live = Live::begin(coordinator.clone(), shutdown.clone());
     let state = Arc::new(Interface {
         coordinator,
@@ -84,6 +92,7 @@ pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: Cancellat
         sessions: Sessions::default(),
         cookies,
         live,
+        base: base.to_owned(),
     });
     let routes = routes::router(&state).route("/session", post(fleet::sessions::sign_in));
     Router::new()

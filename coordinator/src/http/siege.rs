@@ -34,7 +34,7 @@ async fn dial(from: u8, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A connection on which this was sent.
-async fn sent(from: u8, to: SocketAddr, what: &[u8]) -> TcpStream {
+pub(super) async fn sent(from: u8, to: SocketAddr, what: &[u8]) -> TcpStream {
     let mut stream = dial(from, to).await.expect("connected");
     stream.write_all(what).await.expect("sent");
     stream
@@ -60,7 +60,7 @@ fn head(method: &str, path: &str, token: &str, more: &str) -> String {
 }
 
 #[cfg(unix)]
-fn allow_many_connections() {
+pub(super) fn allow_many_connections() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.map_or(16_384, |most| most.min(16_384));
@@ -68,7 +68,7 @@ fn allow_many_connections() {
 }
 
 #[cfg(not(unix))]
-fn allow_many_connections() {}
+pub(super) fn allow_many_connections() {}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_says_nothing_or_half_a_request_keeps_nobody_out() {

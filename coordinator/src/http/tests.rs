@@ -33,13 +33,22 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn start() -> Self {
-        Self::making(Making::default()).await
+        Self::with(|config| config).await
+    }
+
+    /// One that listens where others can connect, too.
+    pub(super) async fn sealed() -> Self {
+        Self::with(|config| ServerConfig { http: ([0, 0, 0, 0], 0).into(), ..config }).await
     }
 
     /// One that compiles within these limits.
     async fn making(making: Making) -> Self {
+        Self::with(|config| ServerConfig { making, ..config }).await
+    }
+
+    async fn with(change: impl FnOnce(ServerConfig) -> ServerConfig) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = ServerConfig { making, ..config(folder.path(), "test") };
+        let config = change(config(folder.path(), "test"));
         let shutdown = CancellationToken::new();
         let running = server::start(config, shutdown.clone()).await.expect("it starts");
         let token = std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
@@ -93,7 +102,7 @@ fn noop() -> Vec<u8> {
 }
 
 fn client(running: &RunningServer, token: Option<String>) -> Client {
-    Client::new(&format!("http://{}", running.http_address), token).expect("an address")
+    Client::at(&running.address(), token).expect("an address")
 }
 
 /// A program with this token.

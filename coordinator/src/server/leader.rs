@@ -165,7 +165,7 @@ impl Lasting {
         tasks.close();
         // A store that takes its time does not keep the agents waiting; the token comes when it can.
         let _ = tokio::time::timeout(TOKEN_PATIENCE, token_made).await;
-        let routes = http::router(coordinator.clone(), self.config.data.clone(), over.clone());
+        let routes = http::router(coordinator.clone(), self.config.data.clone(), over.clone(), &self.config.web.base);
         self.phases.send_replace(Phase::Leading(Leading { coordinator, routes }));
         let ended = rule.await.context("the coordinator's loop broke");
         over.cancel();

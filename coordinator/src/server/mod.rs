@@ -22,7 +22,14 @@ mod standby;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -40,10 +47,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{leader::Lasting, standby::Standby};
 pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
+    certificate::{Certificate, Origin},
     clock,
     dispatch::LeaseTimes,
     fleet::blobs::StoreBlobs,
     http, keys,
+    pin::{Address, Pin},
     presence::{self, Presence},
     publishing::make::Making,
     store::{
@@ -85,6 +94,7 @@ pub struct ServerConfig {
     pub http_announce: Option<String>,
     /// More names by which people reach the HTTP interface: those of a proxy, or in the domain's directory.
     pub http_hosts: Vec<String>,
+    pub web: Web,
     /// What the audit and other coordinators call this one.
     pub name: String,
     pub limits: Limits,
@@ -93,9 +103,27 @@ pub struct ServerConfig {
     pub lease: LeaseTimes,
 }
 
+/// How browsers and programs meet the HTTP interface.
+#[derive(Debug, Clone, Default)]
+pub struct Web {
+    /// Whose certificate is shown; without one, a certificate of its own, and plain HTTP on loopback.
+    pub certificate: Option<GivenCertificate>,
+    /// The path under which a proxy has it, without a slash at its end; empty at the root.
+    pub base: String,
+}
+
+/// Files with a certificate that somebody else vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 /// A coordinator that runs.
 pub struct RunningServer {
     pub http_address: SocketAddr,
+    /// What is shown to connections by HTTPS; none where they are plain.
+    certificate: Option<Arc<Certificate>>,
     phase: watch::Receiver<Phase>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -136,6 +164,8 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
     })?;
     let http_address = listener.local_addr().context("cannot read the address of the HTTP interface")?;
 
+    let certificate = certificate(&config, http_address)?.map(Arc::new);
+
     let peer = identity.public().to_peer_id();
     let issuer = Arc::new(Issuer { network, authority, life: limits::CERTIFICATE_LIFE });
     let phases = Arc::new(watch::Sender::new(Phase::Starting));
@@ -144,15 +174,23 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
         .context("cannot use the folder for snapshots")?;
     let blobs = Arc::new(StoreBlobs::new(store.clone(), phases.subscribe(), snapshots.clone()));
     let node = start_node(&config, identity, &issuer, &*store, blobs, shutdown.clone()).await?;
-    let own = describe(&config, &peer, network, http_address);
+    let own = describe(&config, &peer, network, http_address, certificate.as_deref());
     let presence = Presence::begin(store.clone(), node.handle.clone(), config.announce.clone(), own).await?;
 
     // Parts end in turn: the mesh and HTTP with `shutdown`, the lease last.
     let tasks = TaskTracker::new();
     tasks.spawn(until(shutdown.clone(), reception::run(phases.subscribe(), node.events)));
     tasks.spawn(until(shutdown.clone(), attend(presence.clone(), phases.subscribe())));
-    let front = http::Front::new(store.clone(), phases.subscribe());
-    let serving = http::serve(listener, front, hosts(&config), shutdown.clone());
+    let entrance = http::Entrance {
+        front: http::Front::new(store.clone(), phases.subscribe()),
+        hosts: hosts(&config),
+        certificate: certificate.clone(),
+        base: config.web.base.clone(),
+    };
+    let serving = http::serve(listener, entrance, shutdown.clone());
+    if let Some(certificate) = &certificate {
+        tasks.spawn(until(shutdown.clone(), certificate.clone().keep()));
+    }
     tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the HTTP interface stopped");
@@ -168,9 +206,10 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
         life.await.context("the coordinator broke while it started")??;
         anyhow::bail!("stopped before it had started");
     }
-    keys::write_private(&address_file, format!("http://{http_address}\n").as_bytes())?;
+    let pin = certificate.as_ref().map(|certificate| certificate.pin());
+    keys::write_private(&address_file, format!("{}\n", near(http_address, pin)).as_bytes())?;
     tracing::info!(%http_address, %peer, %network, leads = phase.borrow().leader().is_some(), "the coordinator is ready");
-    Ok(RunningServer { http_address, phase, shutdown, tasks, life, address_file, _lock: lock })
+    Ok(RunningServer { http_address, certificate, phase, shutdown, tasks, life, address_file, _lock: lock })
 }
 
 /// Goes on saying in the store that this coordinator is there, and whether it leads.
@@ -226,6 +265,22 @@ async fn give_back(store: &dyn Store, lead: &Lead) {
 }
 
 impl RunningServer {
+    /// How it is spoken to from this machine.
+    pub fn address(&self) -> Address {
+        near(self.http_address, self.pin())
+    }
+
+    /// Where it listens, as it is spoken to there.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.http_address)
+    }
+
+    /// The pin of its key; none where it speaks plain HTTP.
+    pub fn pin(&self) -> Option<Pin> {
+        self.certificate.as_ref().map(|certificate| certificate.pin())
+    }
+
     /// The routes of its term; none while it stands by.
     pub fn routes(&self) -> Option<axum::Router> {
         self.phase.borrow().leader().map(|leader| leader.routes.clone())
@@ -260,13 +315,61 @@ fn hosts(config: &ServerConfig) -> http::Hosts {
     http::Hosts::new(&machine, config.http_announce.iter().chain(&config.http_hosts).cloned())
 }
 
-fn describe(config: &ServerConfig, peer: &PeerId, network: NetworkId, http: SocketAddr) -> CoordinatorRecord {
+/// An address that listens, as it is reached from this machine.
+fn near(listening: SocketAddr, pin: Option<Pin>) -> Address {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let scheme = if pin.is_some() { "https" } else { "http" };
+    Address::new(format!("{scheme}://{}", SocketAddr::new(ip, listening.port())), pin)
+}
+
+/// What is shown to connections: what was given, or its own wherever others can connect.
+fn certificate(config: &ServerConfig, http: SocketAddr) -> anyhow::Result<Option<Certificate>> {
+    let origin = match &config.web.certificate {
+        Some(GivenCertificate { certificate, key }) => Origin::Given { certificate: certificate.clone(), key: key.clone() },
+        None if http.ip().to_canonical().is_loopback() => return Ok(None),
+        None => {
+            let bound = Some(http.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+            let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+            let mut names: Vec<String> = hosts(config).names().map(str::to_owned).chain(local).chain(bound).collect();
+            names.sort();
+            names.dedup();
+            Origin::Own { data: config.data.clone(), names }
+        }
+    };
+    Ok(Some(Certificate::open(origin, clock::now())?))
+}
+
+/// Where others reach an interface, with the pin of its key. Another port than its own is a proxy's, which has a key of its own.
+fn announced(config: &ServerConfig, machine: &str, http: SocketAddr, certificate: Option<&Certificate>) -> Address {
+    let pin = certificate.map(Certificate::pin);
+    let Some(announced) = &config.http_announce else {
+        let scheme = if pin.is_some() { "https" } else { "http" };
+        return Address::new(presence::url_of(scheme, http, machine), pin);
+    };
+    let mut address = Address::read(announced);
+    if address.pin.is_none() && address.url.starts_with("https://") && address.url.ends_with(&format!(":{}", http.port())) {
+        address.pin = pin;
+    }
+    address
+}
+
+fn describe(
+    config: &ServerConfig,
+    peer: &PeerId,
+    network: NetworkId,
+    http: SocketAddr,
+    certificate: Option<&Certificate>,
+) -> CoordinatorRecord {
     let machine = gethostname::gethostname().to_string_lossy().into_owned();
     CoordinatorRecord {
         peer: peer.to_string(),
         // The term calls it by its name and peer: both must fit into one column.
         name: config.name.chars().take(limits::NAME_BYTES_MAX).collect(),
-        http: config.http_announce.clone().unwrap_or_else(|| presence::url_of(http, &machine)),
+        http: announced(config, &machine, http, certificate).to_string(),
         machine,
         network: network.to_string(),
         addresses: Vec::new(),

@@ -47,6 +47,7 @@ pub(crate) fn config(data: &Path, name: &str) -> ServerConfig {
         announce: Vec::new(),
         http_announce: None,
         http_hosts: Vec::new(),
+        web: Default::default(),
         mdns: false,
         name: name.into(),
         limits: Limits::default(),

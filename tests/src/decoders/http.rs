@@ -105,6 +105,7 @@ impl Site {
             announce: Vec::new(),
             http_announce: None,
             http_hosts: Vec::new(),
+            web: Default::default(),
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),

@@ -291,7 +291,9 @@ async fn stay(error: ClientError, away: &mut Option<Instant>) -> Result<(), Fail
     let passes = match &error {
         ClientError::Unreachable { .. } => true,
         ClientError::Refused { status, .. } => matches!(status, 429 | 503),
-        ClientError::Nonsense { .. } | ClientError::Address(_) => false,
+        ClientError::Nonsense { .. } | ClientError::WrongPin { .. } | ClientError::Untrusted { .. } | ClientError::Address(_) => {
+            false
+        }
     };
     let since = *away.get_or_insert_with(Instant::now);
     if !passes || since.elapsed() > AWAY_MAX {

@@ -25,7 +25,7 @@ use crate::{
     },
     keys,
     publishing::make::Making,
-    server::{self, ServerConfig},
+    server::{self, GivenCertificate, ServerConfig, Web},
     store::StoreChoice,
 };
 
@@ -93,6 +93,7 @@ const DESCRIPTORS: u64 = 32_768;
 #[command(after_help = "EXAMPLES:\n  \
     lull server run\n  \
     lull server run --data /var/lib/lull --listen /ip4/0.0.0.0/tcp/7410 --http 0.0.0.0:7411\n  \
+    lull server run --http 0.0.0.0:7411 --tls-cert lull.pem --tls-key lull.key      a certificate that browsers know\n  \
     lull server run --store \"Server=tcp:db,1433;Database=lull;User Id=lull;Password=...\"")]
 pub(crate) struct Run {
     #[command(flatten)]
@@ -107,15 +108,25 @@ pub(crate) struct Run {
     /// Where agents connect; may be repeated
     #[arg(long, value_name = "MULTIADDR", default_values = ["/ip4/0.0.0.0/tcp/7410", "/ip4/0.0.0.0/udp/7410/quic-v1"], value_parser = value::listen_address)]
     listen: Vec<Multiaddr>,
-    /// Where the command line and scripts connect
+    /// Where browsers, the command line and scripts connect: by HTTPS, and on loopback by plain HTTP
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411", value_parser = value::socket)]
     http: SocketAddr,
+    /// A certificate for HTTPS, in PEM, with those that vouch for it behind it; without it the server makes one of its own.
+    /// It is read again when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The path under which a proxy shows the HTTP interface, like /lull
+    #[arg(long, value_name = "PATH", value_parser = amount::base)]
+    http_base: Option<String>,
     /// An address that agents are told instead of those it listens on, for a machine behind another name or port; may be
     /// repeated
     #[arg(long, value_name = "MULTIADDR", value_parser = value::address)]
     announce: Vec<Multiaddr>,
     /// The URL of the HTTP interface that other coordinators name to people; made of --http and the machine's name if
-    /// left out
+    /// left out. The pin of a proxy's key may stand behind it: https://lull.example#sha256//...
     #[arg(long, value_name = "URL", value_parser = amount::url)]
     http_announce: Option<String>,
     /// Another name by which people reach the HTTP interface, like that of a proxy; may be repeated. Requests for any
@@ -155,6 +166,9 @@ impl Server {
             Self::Status => {
                 let coordinators = context.server.connect()?.coordinators().await?.items;
                 context.out.list(&coordinators)?;
+                for (coordinator, pin) in coordinators.iter().filter_map(|coordinator| Some((coordinator, coordinator.pin?))) {
+                    context.out.note(format!("the key of {} has the pin {pin}", coordinator.name));
+                }
                 for loss in coordinators.iter().filter_map(|coordinator| coordinator.store_loss.as_ref()) {
                     context.out.note(format!("noticed at {}: {}\nhint: {}", loss.at, loss.message, loss.hint));
                 }
@@ -201,6 +215,10 @@ fn raise_descriptors() {
 #[cfg(not(unix))]
 fn raise_descriptors() {}
 
+fn given((certificate, key): (PathBuf, PathBuf)) -> GivenCertificate {
+    GivenCertificate { certificate, key }
+}
+
 impl Run {
     fn allowance(&self) -> holding::Allowance {
         holding::Allowance {
@@ -223,6 +241,10 @@ impl Run {
             announce: run.announce.clone(),
             http_announce: run.http_announce.clone(),
             http_hosts: run.http_host.clone(),
+            web: Web {
+                certificate: run.tls_cert.clone().zip(run.tls_key.clone()).map(given),
+                base: run.http_base.clone().unwrap_or_default(),
+            },
             mdns: run.mdns,
             name: run.name.clone().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
             limits: Limits { allowance: self.allowance(), ..Limits::default() },
@@ -252,9 +274,12 @@ impl Run {
             }
             Err(error) => return Err(error.into()),
         };
-        let http = format!("http://{}", running.http_address);
+        let (http, pin) = (running.url(), running.pin());
         context.out.note(format!("the coordinator and its portal answer at {http}"));
-        let value = json!({ "http": http, "data": data, "stands_by_for": running.stands_by_for() });
+        if let Some(pin) = pin {
+            context.out.note(format!("its key has the pin {pin}: for --pin, and for curl --pinnedpubkey"));
+        }
+        let value = json!({ "http": http, "pin": pin, "data": data, "stands_by_for": running.stands_by_for() });
         context.out.one(&value, &http, |_| String::new())?;
         if let Some(other) = running.stands_by_for() {
             context.out.note(format!("{other} leads; this one stands by and takes over when it has to"));

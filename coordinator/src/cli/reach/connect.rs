@@ -20,8 +20,9 @@ use crate::{
         exit::{Exit, Failure},
         typed::amount,
     },
-    client::Client,
+    client::{self, Client},
     keys,
+    pin::{Address, Pin},
     server::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE},
 };
 
@@ -31,7 +32,7 @@ const SYSTEM_DATA: Option<&str> = if cfg!(unix) { Some("/var/lib/lull") } else {
 /// Where the coordinator is and who asks.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
-    /// The coordinator's address, like http://coordinator:7411
+    /// The coordinator's address, like https://coordinator:7411
     #[arg(
         long,
         global = true,
@@ -41,6 +42,10 @@ pub struct ServerArgs {
         help_heading = "Global options"
     )]
     pub server: Option<String>,
+    /// The pin of the coordinator's key, as `lull server run` prints it, like sha256//..; without it the system's roots say
+    /// whom to trust
+    #[arg(long, global = true, env = "LULL_PIN", value_name = "PIN", value_parser = amount::pin, help_heading = "Global options")]
+    pub pin: Option<Pin>,
     /// The token that says who asks
     #[arg(
         long,
@@ -75,7 +80,16 @@ pub(crate) fn takes(first: &str, name: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Profile {
     pub server: String,
+    /// The pin of its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
     pub token: String,
+}
+
+impl Profile {
+    fn address(&self) -> Address {
+        Address::new(self.server.clone(), self.pin)
+    }
 }
 
 impl ServerArgs {
@@ -99,7 +113,7 @@ impl ServerArgs {
         // Only who may read the system's own folder is meant by it.
         let system = || SYSTEM_DATA.and_then(|data| local(Path::new(data)).ok().flatten());
         match local(&default_data()?)?.or_else(system) {
-            Some(profile) => Ok(Client::new(&profile.server, Some(profile.token))?),
+            Some(profile) => Ok(self.client(profile.address(), Some(profile.token))?),
             None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here").hint(
                 "`lull login URL --token-file FILE` remembers one, `--data DIR` finds the one whose data folder that is, `lull server run` starts \
                  one, and `lull run` needs none",
@@ -109,7 +123,7 @@ impl ServerArgs {
 
     /// Lets a token that was typed count before one of the environment, and refuses two that were typed.
     pub fn settle(&mut self, typed: &ArgMatches) -> Result<(), Failure> {
-        self.typed = mistake::typed_options(typed, &["server", "token_file", "data"]);
+        self.typed = mistake::typed_options(typed, &["server", "pin", "token_file", "data"]);
         let is_typed = |id| typed.value_source(id) == Some(ValueSource::CommandLine);
         match (is_typed("token"), is_typed("token_file")) {
             (true, true) => {
@@ -135,21 +149,34 @@ impl ServerArgs {
     pub fn connect_named(&self) -> Result<Option<Client>, Failure> {
         let given = self.given_token()?;
         if let Some(server) = &self.server {
+            let mut address = Address::read(server);
+            let remembered = match &self.data {
+                Some(_) => None,
+                None => profile()?.filter(|profile| client::url(&profile.server) == client::url(&address.url)),
+            };
             let token = match (&given, &self.data) {
                 (Some(token), _) => Some(token.clone()),
                 (None, Some(data)) => read_line(&data.join(ADMIN_TOKEN_FILE))?,
-                (None, None) => profile()?.filter(|profile| profile.server == *server).map(|profile| profile.token),
+                (None, None) => remembered.as_ref().map(|profile| profile.token.clone()),
             };
-            return Ok(Some(Client::new(server, token)?));
+            // A folder's server is spoken to under another name, too.
+            let beside = self.data.as_ref().map(|data| read_line(&data.join(HTTP_ADDRESS_FILE))).transpose()?.flatten();
+            let known = remembered.and_then(|profile| profile.pin).or(beside.and_then(|beside| Address::read(&beside).pin));
+            address.pin = address.pin.or(known);
+            return Ok(Some(self.client(address, token)?));
         }
-        if let Some(data) = &self.data {
-            let Some(profile) = local(data)? else { return Ok(None) };
-            return Ok(Some(Client::new(&profile.server, Some(given.unwrap_or(profile.token)))?));
-        }
-        match profile()? {
-            Some(profile) => Ok(Some(Client::new(&profile.server, Some(given.unwrap_or(profile.token)))?)),
-            None => Ok(None),
-        }
+        let found = match &self.data {
+            Some(data) => local(data)?,
+            None => profile()?,
+        };
+        let Some(profile) = found else { return Ok(None) };
+        Ok(Some(self.client(profile.address(), Some(given.unwrap_or(profile.token)))?))
+    }
+
+    /// A client for what was found, with the pin that was typed if one was.
+    fn client(&self, mut address: Address, token: Option<String>) -> Result<Client, Failure> {
+        address.pin = self.pin.or(address.pin);
+        Ok(Client::at(&address, token)?)
     }
 
     /// The data folder of a server that is run here.
@@ -160,13 +187,14 @@ impl ServerArgs {
 
 /// The server whose data folder this is, if one runs there.
 pub(crate) fn local(data: &Path) -> Result<Option<Profile>, Failure> {
-    let Some(server) = read_line(&data.join(HTTP_ADDRESS_FILE))? else { return Ok(None) };
+    let Some(address) = read_line(&data.join(HTTP_ADDRESS_FILE))? else { return Ok(None) };
     let Some(token) = read_line(&data.join(ADMIN_TOKEN_FILE))? else {
         let words = format!("the server of {} stands by and has never led, so it has no administrator's token", data.display());
         return Err(Failure::new(Exit::Unreachable, words)
             .hint("run the command on the machine of the leader, or name a server and a token with --server and --token"));
     };
-    Ok(Some(Profile { server, token }))
+    let Address { url: server, pin } = Address::read(&address);
+    Ok(Some(Profile { server, pin, token }))
 }
 
 /// The profile that `lull login` saved.

@@ -10,15 +10,16 @@ use crate::{
         shown::output::Deed,
     },
     client::Client,
+    pin::Address,
 };
 
 /// `lull login`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token-file token.txt\n  lull login http://coordinator:7411 --token-file -      asks for it on standard input"
+    after_help = "EXAMPLES:\n  lull login https://coordinator:7411 --token-file token.txt --pin sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=\n  lull login https://coordinator:7411 --token-file -      asks for it on standard input"
 )]
 pub(crate) struct Login {
-    /// The coordinator's address, like http://coordinator:7411
+    /// The coordinator's address, like https://coordinator:7411
     url: String,
 }
 
@@ -29,9 +30,11 @@ impl Login {
                 "give it with --token-file FILE, or - for standard input, or in LULL_TOKEN: what stands on a command line others see",
             )
         })?;
-        let client = Client::new(&self.url, Some(token.clone()))?;
+        let mut address = Address::read(&self.url);
+        address.pin = context.server.pin.or(address.pin);
+        let client = Client::at(&address, Some(token.clone()))?;
         let status = client.status().await?;
-        let path = connect::save(&Profile { server: client.base().to_owned(), token })?;
+        let path = connect::save(&Profile { server: client.base().to_owned(), pin: address.pin, token })?;
         let network = &status.coordinator.network;
         let words = format!("network {network} is remembered in {}", path.display());
         context.out.done(&Deed::new("logged_in", network), words)?;

@@ -159,7 +159,7 @@ impl Mesh {
         let running = server::start(coordinator(folder.path()), shutdown.clone()).await?;
         let token =
             std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).context("cannot read the administrator's token")?;
-        let client = Client::new(&format!("http://{}", running.http_address), Some(token))?;
+        let client = Client::at(&running.address(), Some(token))?;
         // Whoever starts a mesh here wants it to work now.
         let policy = SetPolicy { set: Changes::all(&Policy::unrestricted()), ..SetPolicy::default() };
         let asked = Instant::now();
@@ -316,6 +316,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         announce: Vec::new(),
         http_announce: None,
         http_hosts: Vec::new(),
+        web: Default::default(),
         mdns: false,
         name: "here".into(),
         limits: Limits::default(),

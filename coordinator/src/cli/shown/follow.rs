@@ -157,7 +157,9 @@ fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } => true,
         ClientError::Refused { status, .. } => matches!(status, 429 | 503),
-        ClientError::Nonsense { .. } | ClientError::Address(_) => false,
+        ClientError::Nonsense { .. } | ClientError::WrongPin { .. } | ClientError::Untrusted { .. } | ClientError::Address(_) => {
+            false
+        }
     }
 }
 

@@ -47,6 +47,26 @@ pub fn url(text: &str) -> Result<String, String> {
     crate::client::check_url(text).map(|()| text.to_owned())
 }
 
+/// The pin of a key.
+pub fn pin(text: &str) -> Result<crate::pin::Pin, String> {
+    text.parse().map_err(|wrong: crate::pin::NoPin| wrong.to_string())
+}
+
+/// A path below which something is, without a slash at its end.
+pub fn base(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+            && !part.starts_with('.')
+    };
+    match path.strip_prefix('/') {
+        None if text.starts_with('/') => Ok(String::new()),
+        Some(parts) if parts.split('/').all(is_part) => Ok(path.to_owned()),
+        Some(_) | None => Err(hint::with(&format!("{} is not the path of an address", quoted(text)), "write it like /lull")),
+    }
+}
+
 /// What a coordinator remembers in, as it was typed: `sqlite:DIR`, or an ADO connection string, of which nothing is repeated.
 pub fn store(text: &str) -> Result<String, String> {
     const FORMS: &str = "leave it out for an embedded database in the data folder, or write sqlite:DIR, or for an SQL Server \

@@ -1,7 +1,9 @@
 //! Bodies of requests as they come: at some rate at least, and never for ever.
 
 use std::{
+    collections::BTreeMap,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -94,6 +96,76 @@ impl Body for Timed {
     }
 }
 
+/// Parts of answers that were offered and not taken since.
+#[derive(Default)]
+pub(crate) struct Untaken(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    offered: BTreeMap<u64, Instant>,
+}
+
+impl Untaken {
+    /// Since when the one that waits for longest has been waiting.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.table().offered.values().min().copied()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A body that notes when a part of it was handed on, until the next one is asked for: only then there was room for it.
+pub(crate) struct Offered {
+    body: axum::body::Body,
+    id: u64,
+    untaken: Arc<Untaken>,
+}
+
+impl Offered {
+    /// One more among these.
+    pub(crate) fn new(body: axum::body::Body, untaken: Arc<Untaken>) -> Self {
+        let id = {
+            let mut table = untaken.table();
+            table.next += 1;
+            table.next
+        };
+        Self { body, id, untaken }
+    }
+}
+
+impl Body for Offered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let mut table = self.untaken.table();
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => table.offered.insert(self.id, Instant::now()),
+            Poll::Ready(_) | Poll::Pending => table.offered.remove(&self.id),
+        };
+        drop(table);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        self.untaken.table().offered.remove(&self.id);
+    }
+}
+
 /// A body with something that is dropped when it has ended or is given up.
 pub(crate) struct Kept<T> {
     body: axum::body::Body,
@@ -126,7 +198,27 @@ impl<T: Unpin> Body for Kept<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_nobody_takes_is_noticed_and_an_answer_that_waits_for_news_is_not() {
+        let untaken = Arc::<Untaken>::default();
+        let parts = futures::stream::iter([Ok::<_, std::io::Error>("a"), Ok("b")]).chain(futures::stream::pending());
+        let mut body = Offered::new(axum::body::Body::from_stream(parts), untaken.clone());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut poll = || Pin::new(&mut body).poll_frame(&mut context).is_ready();
+        assert_eq!(untaken.since(), None);
+        assert!(poll() && untaken.since().is_some(), "nobody has asked for more");
+        assert!(poll() && untaken.since().is_some());
+        assert!(!poll() && untaken.since().is_none(), "there is room for more, and there is no more");
+        let mut other = Offered::new(axum::body::Body::from("c"), untaken.clone());
+        assert!(Pin::new(&mut other).poll_frame(&mut Context::from_waker(std::task::Waker::noop())).is_ready());
+        assert!(untaken.since().is_some());
+        drop(other);
+        assert_eq!(untaken.since(), None, "it was given up");
+    }
 
     #[test]
     fn a_body_has_its_grace_and_then_the_time_that_its_bytes_earned() {

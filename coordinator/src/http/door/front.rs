@@ -21,6 +21,7 @@ use crate::{
         },
         fleet::coordinators,
     },
+    pin::Address,
     portal,
     store::{ForPeople, record::TokenRole},
     term::phase::{LeaderView, Phase},
@@ -97,7 +98,7 @@ fn refused(view: &LeaderView) -> Refused {
         Some(other) => {
             let message = format!("this coordinator stands by; {} on {} leads", other.name, other.machine);
             match &other.url {
-                Some(url) => Refused::standby(message, Some(url.clone()), format!("ask it at {url}")),
+                Some(named) => Refused::standby(message, Some(named.clone()), format!("ask it at {}", Address::read(named).url)),
                 None => {
                     let hint = "its interface is open to its own machine only: run the command there, or start the servers with \
                                 an --http address that others reach";

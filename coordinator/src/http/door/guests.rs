@@ -192,6 +192,11 @@ impl Guest {
         }
     }
 
+    /// What came in was no request: nothing happens on it, unless some are answered.
+    pub(crate) fn rest(&self) {
+        self.count(|_| {});
+    }
+
     /// What happens on it, while it has a place.
     #[cfg(test)]
     pub(crate) fn phase(&self) -> Option<Phase> {

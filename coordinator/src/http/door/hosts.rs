@@ -28,6 +28,11 @@ impl Hosts {
         Self { names: names.collect() }
     }
 
+    /// All of them, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// Refuses a request that is for another host than this one, or that another site's page makes.
     pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap, local: Option<SocketAddr>) -> Answer<()> {
         let host = uri.authority().map(|authority| authority.as_str()).or_else(|| text(headers, header::HOST.as_str()));

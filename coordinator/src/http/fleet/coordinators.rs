@@ -11,6 +11,7 @@ use crate::{
         Shared,
         door::{auth::Viewer, error::Answer},
     },
+    pin::Address,
     store::{
         Attendance,
         record::{CoordinatorRecord, LeaderRecord},
@@ -42,6 +43,7 @@ fn body(record: CoordinatorRecord, leader: &LeaderRecord) -> CoordinatorBody {
         silent if silent > AWAY => Post::Away,
         _ => Post::Standby,
     };
+    let address = Address::read(&record.http);
     CoordinatorBody {
         post,
         term: leads.then_some(leader.term.0),
@@ -49,7 +51,8 @@ fn body(record: CoordinatorRecord, leader: &LeaderRecord) -> CoordinatorBody {
         name: record.name,
         machine: record.machine,
         peer: record.peer,
-        http: record.http,
+        http: address.url,
+        pin: address.pin,
         addresses: record.addresses,
         seen: record.seen.to_jiff(),
         store_loss: None,

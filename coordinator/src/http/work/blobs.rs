@@ -23,6 +23,7 @@ use crate::{
         door::{
             auth::{At, Submitter, Viewer},
             error::{Answer, Refused},
+            headers,
             shares::Kind,
         },
     },
@@ -90,13 +91,12 @@ pub(crate) fn inline(bytes: Bytes) -> Response {
 
 fn answer(body: Body, blob: BlobRef) -> Response {
     let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(blob.size_bytes));
-    // What a function wrote is never to be taken for a page of ours by a browser.
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let said = response.headers_mut();
+    said.insert(header::CONTENT_LENGTH, HeaderValue::from(blob.size_bytes));
     let tag = format!("\"{}\"", blob.digest);
-    headers.insert(header::ETAG, HeaderValue::try_from(tag).expect("a digest is plain text"));
+    said.insert(header::ETAG, HeaderValue::try_from(tag).expect("a digest is plain text"));
+    // What a function wrote is never to be taken for a page of ours by a browser.
+    headers::download(&mut response);
     response
 }
 
