@@ -39,7 +39,12 @@ const EVENT_BYTES_MAX: usize = 1024 * 1024;
 pub enum ClientError {
     /// Nobody answered, or the connection broke.
     #[error("cannot reach the coordinator at {url}: {reason}")]
-    Unreachable { url: String, reason: String },
+    Unreachable {
+        url: String,
+        reason: String,
+        /// Something may have been asked before the connection broke.
+        connected: bool,
+    },
     /// It said no.
     #[error("{}", detail.message)]
     Refused { status: u16, detail: ErrorDetail },
@@ -71,6 +76,8 @@ pub type Answer<T> = Result<T, ClientError>;
 #[derive(Clone)]
 pub struct Client {
     own: Place,
+    /// Others that share its store, asked in turn when it cannot be reached.
+    others: Arc<[Address]>,
     /// Where it was sent on to by a coordinator that stands by.
     leader: Arc<Mutex<Option<Place>>>,
     token: Option<String>,
@@ -124,7 +131,7 @@ impl Place {
 }
 
 /// Whether an address leads to this machine itself.
-fn is_loopback(base: &str) -> bool {
+pub(crate) fn is_loopback(base: &str) -> bool {
     let host = reqwest::Url::parse(base).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
@@ -163,7 +170,13 @@ impl Client {
 
     /// The same for an address that was read.
     pub fn at(address: &Address, token: Option<String>) -> Answer<Self> {
-        Ok(Self { own: Place::at(address)?, leader: Arc::default(), token })
+        Self::at_one_of(std::slice::from_ref(address), token)
+    }
+
+    /// The same for several that share a store: the first that answers is asked.
+    pub fn at_one_of(addresses: &[Address], token: Option<String>) -> Answer<Self> {
+        let (first, others) = addresses.split_first().ok_or_else(|| ClientError::Address(String::new()))?;
+        Ok(Self { own: Place::at(first)?, others: others.into(), leader: Arc::default(), token })
     }
 
     /// Where the coordinator is.
@@ -208,6 +221,11 @@ impl Client {
 
     pub async fn create_token(&self, wanted: &CreateToken) -> Answer<CreatedToken> {
         self.json(self.request(Method::POST, "/tokens").json(wanted)).await
+    }
+
+    /// Makes a token and the file that carries it, which is given once.
+    pub async fn create_profile(&self, wanted: &CreateProfile) -> Answer<ProfileFile> {
+        self.json(self.request(Method::POST, "/profiles").json(wanted)).await
     }
 
     /// `own`: also if it is the one that this client shows.
@@ -462,9 +480,26 @@ impl Client {
         Ok(response.bytes_stream().map_err(move |error| unreachable_at(&url, &error)))
     }
 
+    /// Sends a request, and to others in turn if the one that was asked cannot be reached: it has heard nothing of it.
+    async fn send(&self, request: RequestBuilder) -> Answer<Response> {
+        let again = request.try_clone();
+        let mut answer = self.send_here(request).await;
+        for other in self.others.iter() {
+            if !matches!(answer, Err(ClientError::Unreachable { connected: false, .. })) {
+                break;
+            }
+            let Some(request) = again.as_ref().and_then(RequestBuilder::try_clone) else { break };
+            let Some(request) = Place::at(other).ok().and_then(|place| self.moved(request, &self.own, place).ok()) else {
+                continue;
+            };
+            answer = self.send_here(request).await;
+        }
+        answer
+    }
+
     /// Sends a request, and once more to the leader if the one that was asked stands by: that one did
     /// nothing.
-    async fn send(&self, mut request: RequestBuilder) -> Answer<Response> {
+    async fn send_here(&self, mut request: RequestBuilder) -> Answer<Response> {
         let again = request.try_clone();
         // A body that is a stream can be sent once only, so it is asked before who leads.
         if again.is_none() && self.leader().is_none() {
@@ -500,16 +535,24 @@ impl Client {
     /// The request for the coordinator that was named as the leader, where further ones go too; as it was if that is the one that
     /// was asked, or not to be asked.
     fn sent_on(&self, request: RequestBuilder, named: &str) -> Result<RequestBuilder, Box<RequestBuilder>> {
+        let asked = self.leader().unwrap_or_else(|| self.own.clone());
+        match asked.leader(named).and_then(|address| Place::at(&address).ok()) {
+            Some(place) => self.moved(request, &asked, place),
+            None => Err(Box::new(request)),
+        }
+    }
+
+    /// The request for another place than the one that it was made for, where further ones go too; as it was if they are one.
+    fn moved(&self, request: RequestBuilder, from: &Place, place: Place) -> Result<RequestBuilder, Box<RequestBuilder>> {
         let (client, request) = request.build_split();
         // One that cannot be built says so when it is sent.
         let mut request = match request {
             Ok(request) => request,
             Err(_) => return Err(Box::new(client.get(self.own.base.as_str()))),
         };
-        let asked = self.leader().unwrap_or_else(|| self.own.clone());
-        let place = asked.leader(named).and_then(|address| Place::at(&address).ok());
-        let moved = place.filter(|place| redirect(request.url_mut(), &asked.base, &place.base));
-        let Some(place) = moved else { return Err(Box::new(RequestBuilder::from_parts(client, request))) };
+        if !redirect(request.url_mut(), &from.base, &place.base) {
+            return Err(Box::new(RequestBuilder::from_parts(client, request)));
+        }
         let request = RequestBuilder::from_parts(place.http.clone(), request);
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
         Ok(request)
@@ -556,7 +599,7 @@ fn unreachable_at(url: &str, error: &reqwest::Error) -> ClientError {
         None => None,
     };
     if let Some(reason) = reason {
-        return ClientError::Unreachable { url: url.to_owned(), reason: reason.to_owned() };
+        return ClientError::Unreachable { url: url.to_owned(), reason: reason.to_owned(), connected: false };
     }
     // The outermost texts repeat the address; the innermost says what happened.
     let mut reason: &dyn std::error::Error = error;
@@ -566,7 +609,7 @@ fn unreachable_at(url: &str, error: &reqwest::Error) -> ClientError {
     // The system's number for it says nothing that its words do not.
     let words = reason.to_string().to_lowercase();
     let words = words.split(" (os error").next().unwrap_or_default();
-    ClientError::Unreachable { url: url.to_owned(), reason: words.to_owned() }
+    ClientError::Unreachable { url: url.to_owned(), reason: words.to_owned(), connected: !error.is_connect() }
 }
 
 fn nonsense(url: &str, reason: &str) -> ClientError {

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod function;
 pub mod job;
 pub mod policy;
+mod profile;
 pub mod publication;
 mod registry;
 mod session;
@@ -19,7 +20,9 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{fleet::*, function::*, job::*, policy::*, publication::*, registry::*, session::*, task::*, text::Text};
+pub use self::{
+    fleet::*, function::*, job::*, policy::*, profile::*, publication::*, registry::*, session::*, task::*, text::Text,
+};
 
 /// The version of every JSON value that the command line prints.
 pub use lull_agent::cli::output::SCHEMA_VERSION;

@@ -152,6 +152,7 @@ fn each_option_of_every_command_that_is_given_twice_is_refused_unless_it_says_th
         for argument in global {
             let long = format!("--{}", argument.get_long().unwrap_or_else(|| panic!("{} has no name", argument.get_id())));
             let values = match argument.get_possible_values() {
+                _ if long == "--pin" => ["a", "b"].map(|key| crate::pin::Pin::of_key(key.as_bytes()).to_string()),
                 words if words.len() > 1 => [words[0].get_name().to_owned(), words[1].get_name().to_owned()],
                 // What is read as something takes these too.
                 _ => ["info".to_owned(), "debug".to_owned()],

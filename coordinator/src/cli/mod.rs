@@ -39,6 +39,7 @@ use self::{
         connect::{ServerArgs, takes},
         login,
         private::{self, Fate},
+        profile,
     },
     shown::{
         output::{self, Colour, Format, Output},
@@ -118,9 +119,15 @@ enum Command {
     Audit(audit::Audit),
     /// Print the address of the portal, and open it on a desktop
     Portal(portal::Portal),
-    /// Remember a coordinator and a token for this account
+    /// Profiles: create, import, list, use, show, remove
+    #[command(
+        subcommand,
+        after_help = "EXAMPLES:\n  lull profile create --role publisher --out report.lullprofile\n  lull profile import report.lullprofile"
+    )]
+    Profile(profile::Profile),
+    /// Remember a coordinator and a token for this account: a profile called by its host
     Login(login::Login),
-    /// Forget the coordinator and the token that `lull login` remembered
+    /// Forget the profile in use
     #[command(after_help = "EXAMPLES:\n  lull logout")]
     Logout,
     /// Run a coordinator
@@ -244,6 +251,7 @@ impl Command {
             | Self::Func(_)
             | Self::Policy(_)
             | Self::Token(_)
+            | Self::Profile(_)
             | Self::Login(_)
             | Self::Logout
             | Self::Server(_)
@@ -284,6 +292,7 @@ impl Command {
             Self::Net(net) => net.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Portal(portal) => portal.run(context),
+            Self::Profile(profile) => profile.run(context).await,
             Self::Login(login) => login.run(context).await,
             Self::Logout => login::logout(context),
             Self::Db(db) => db.run(context).await,

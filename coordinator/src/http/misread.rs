@@ -171,6 +171,7 @@ fn body_for(path: &str) -> Value {
     match path {
         "/agents/{agent}/intake" => json!({ "intake": "open" }),
         "/functions/{name}/publications" => json!({ "module": format!("b3:{}", "0".repeat(64)) }),
+        "/profiles" => json!({ "role": "viewer", "servers": ["https://north:7411"] }),
         "/tokens" => json!({ "role": "viewer" }),
         "/jobs" => json!({ "function": "noop", "inputs": { "range": { "first": 0, "count": 1 } } }),
         _ => json!({}),

@@ -25,7 +25,7 @@ use super::{
         shares::Kind,
         takes::{Takes, takes},
     },
-    fleet::{agents, coordinators, network, policy, registry, sessions, status},
+    fleet::{agents, coordinators, network, policy, profiles, registry, sessions, status},
     work::{archive, blobs, explained, functions, jobs, labels, logs, publish, submission, tasks, watch},
 };
 use crate::store::record::TokenRole;
@@ -87,6 +87,7 @@ routes! {
     get "/tokens" Admin => registry::tokens;
     post "/tokens" Admin => registry::create;
     delete "/tokens/{token}" Admin => registry::revoke;
+    post "/profiles" Admin => profiles::create;
     get "/audit" Admin => registry::audit;
     get "/functions" Viewer => functions::list;
     get "/functions/{name}" Viewer => functions::show;

@@ -16,8 +16,10 @@ use super::{
     tests::Site,
 };
 use crate::{
+    api::CreateProfile,
     client::{Client, ClientError},
     pin::{Address, Pin},
+    store::record::TokenRole,
     trust,
 };
 
@@ -98,6 +100,40 @@ async fn whoever_has_the_pin_speaks_https_and_nobody_else_is_believed() {
     let plain = Client::new(&format!("http://localhost:{}", near(&site).port()), token).expect("a client").status().await;
     let Err(ClientError::Refused { status: 400, detail }) = plain else { panic!("{plain:?}") };
     assert!(detail.code == "https_only" && detail.hint.is_some_and(|hint| hint.contains(&url)), "{}", detail.message);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_is_all_that_its_owner_needs_and_the_first_coordinator_that_answers_is_asked() {
+    let site = Site::sealed().await;
+    let wanted = |role| CreateProfile { role, name: Some("ann".into()), expires_s: None, servers: Vec::new() };
+    let made = site.admin.create_profile(&wanted(TokenRole::Submitter)).await.expect("a profile");
+    let [server] = &made.servers[..] else { panic!("{made:?}") };
+    let port = near(&site).port();
+    assert!(server.pin == site.running.pin() && server.url.ends_with(&format!(":{port}")), "{server:?}");
+    let days = made.expires.duration_since(jiff::Timestamp::now()).as_hours() / 24;
+    assert!((29..=30).contains(&days), "{days}");
+    let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let dead = Address::new(format!("https://{}", gone.local_addr().expect("an address")), server.pin);
+    drop(gone);
+    let ann = Client::at_one_of(&[dead, site.running.address()], Some(made.token.clone())).expect("a client");
+    for _ in 0..2 {
+        assert_eq!(ann.asker().await.expect("the second answers").name, "ann");
+    }
+    let refused = async |wanted: CreateProfile| match site.admin.create_profile(&wanted).await {
+        Err(ClientError::Refused { status, .. }) => status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(wanted(TokenRole::Viewer)).await, 409, "her name is taken");
+    assert_eq!(refused(wanted(TokenRole::Agent)).await, 400);
+    let nowhere = CreateProfile { servers: vec!["ftp://north".into()], name: None, ..wanted(TokenRole::Viewer) };
+    assert_eq!(refused(nowhere).await, 400);
+    site.stop().await;
+    let site = Site::start().await;
+    let alone = site.admin.create_profile(&wanted(TokenRole::Viewer)).await;
+    let Err(ClientError::Refused { status: 409, detail }) = alone else { panic!("{alone:?}") };
+    assert!(detail.hint.is_some_and(|hint| hint.contains("--http 0.0.0.0:7411")), "nobody else reaches it");
+    assert_eq!(site.admin.tokens().await.expect("a list").items.len(), 1, "and no token was made");
     site.stop().await;
 }
 

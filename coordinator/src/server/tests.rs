@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     api::{
-        Asker, CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, SignIn, Spread, SubmitRequest,
+        Asker, CreateProfile, CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, SignIn, Spread,
+        SubmitRequest,
     },
     client::Client,
     store::{
@@ -456,6 +457,13 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     let number = token.as_ref().map_or(TokenId(0), |made| made.token.token);
     told("post /tokens", "token.create", token.map(drop)).await;
     told("delete /tokens/{token}", "token.revoke", client.revoke_token(number, false).await.map(drop)).await;
+    let wanted = CreateProfile {
+        role: TokenRole::Viewer,
+        name: Some("ann".into()),
+        expires_s: None,
+        servers: vec!["https://north:7411".into()],
+    };
+    told("post /profiles", "token.create", client.create_profile(&wanted).await.map(drop)).await;
 
     let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
     let module = client.upload(module).await.expect("taken").digest;

@@ -172,7 +172,7 @@ fn bound(token: &TokenBody) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" "))
 }
 
-fn role(text: &str) -> Result<TokenRole, String> {
+pub(crate) fn role(text: &str) -> Result<TokenRole, String> {
     let known = ["agent", "viewer", "submitter", "publisher", "admin"];
     let no = || format!("{} is not a role\nhint: {}write {}", quoted(text), alike::question(text, known), alike::or(&known));
     TokenRole::from_word(text).ok_or_else(no)

@@ -46,6 +46,7 @@ fn needed(command: &Command) -> Needed {
     let submits = |submit: &Submit| if submit.stays() { Needed::Everybody } else { Needed::Coordinator };
     match command {
         Command::Run(_) | Command::Login(_) | Command::Logout | Command::Server(_) | Command::Db(_) => Needed::Nobody,
+        Command::Profile(profile) if !profile.asks() => Needed::Nobody,
         Command::Wait(_) | Command::Job(job::Job::Wait(_)) => Needed::Everybody,
         Command::Submit(submit) | Command::Job(job::Job::Submit(submit)) => submits(submit),
         Command::Status(_)
@@ -56,6 +57,7 @@ fn needed(command: &Command) -> Needed {
         | Command::Agent(_)
         | Command::Policy(_)
         | Command::Token(_)
+        | Command::Profile(_)
         | Command::Net(_)
         | Command::Audit(_)
         | Command::Portal(_) => Needed::Coordinator,

@@ -1,7 +1,7 @@
 //! Which coordinator a command talks to, and with which token.
 //!
 //! Looked for in this order: `--server` and `--token` (or LULL_SERVER and LULL_TOKEN), `--data` (or LULL_DATA), the
-//! profile that `lull login` saved, and a server that runs on this machine with this account's default data folder or
+//! profile that was named or is in use ([`super::profiles`]), and a server that runs on this machine with this account's default data folder or
 //! the system's.
 
 use std::{
@@ -13,15 +13,14 @@ use clap::{ArgMatches, Args, parser::ValueSource};
 use directories::ProjectDirs;
 use lull_agent::cli::{mistake, secret};
 use lull_engine::folder;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     cli::{
         exit::{Exit, Failure},
+        reach::profiles::{Profile, Profiles},
         typed::amount,
     },
     client::{self, Client},
-    keys,
     pin::{Address, Pin},
     server::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE},
 };
@@ -62,6 +61,16 @@ pub struct ServerArgs {
     /// The data folder of a server on this machine; its address and its administrator's token are read from there
     #[arg(long, global = true, env = "LULL_DATA", value_name = "DIR", help_heading = "Global options")]
     pub data: Option<PathBuf>,
+    /// A profile of this account, in place of the one in use: see `lull profile`
+    #[arg(
+        long,
+        global = true,
+        env = "LULL_PROFILE",
+        value_name = "NAME",
+        value_parser = amount::profile,
+        help_heading = "Global options"
+    )]
+    pub profile: Option<String>,
     /// Those of these that were typed and are no secret, as they are typed: commands that are printed carry them.
     #[arg(skip)]
     pub typed: Vec<String>,
@@ -70,26 +79,18 @@ pub struct ServerArgs {
 /// Whether a command, by its first word, takes one of these.
 pub(crate) fn takes(first: &str, name: &str) -> bool {
     match first {
-        "login" | "logout" | "run" => false,
+        "logout" | "run" => false,
+        "login" => name == "--pin",
+        "profile" => name != "--profile",
         "server" | "db" => name == "--data",
         _ => true,
     }
 }
 
-/// What `lull login` saved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Profile {
-    pub server: String,
-    /// The pin of its key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pin: Option<Pin>,
-    pub token: String,
-}
-
-impl Profile {
-    fn address(&self) -> Address {
-        Address::new(self.server.clone(), self.pin)
-    }
+/// Where a coordinator was found, and what to show there.
+struct Found {
+    addresses: Vec<Address>,
+    token: Option<String>,
 }
 
 impl ServerArgs {
@@ -113,7 +114,7 @@ impl ServerArgs {
         // Only who may read the system's own folder is meant by it.
         let system = || SYSTEM_DATA.and_then(|data| local(Path::new(data)).ok().flatten());
         match local(&default_data()?)?.or_else(system) {
-            Some(profile) => Ok(self.client(profile.address(), Some(profile.token))?),
+            Some(found) => self.client(found),
             None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here").hint(
                 "`lull login URL --token-file FILE` remembers one, `--data DIR` finds the one whose data folder that is, `lull server run` starts \
                  one, and `lull run` needs none",
@@ -123,7 +124,7 @@ impl ServerArgs {
 
     /// Lets a token that was typed count before one of the environment, and refuses two that were typed.
     pub fn settle(&mut self, typed: &ArgMatches) -> Result<(), Failure> {
-        self.typed = mistake::typed_options(typed, &["server", "pin", "token_file", "data"]);
+        self.typed = mistake::typed_options(typed, &["server", "pin", "token_file", "data", "profile"]);
         let is_typed = |id| typed.value_source(id) == Some(ValueSource::CommandLine);
         match (is_typed("token"), is_typed("token_file")) {
             (true, true) => {
@@ -132,6 +133,15 @@ impl ServerArgs {
             (true, false) => self.token_file = None,
             (false, true) => self.token = None,
             (false, false) => {}
+        }
+        match (is_typed("profile"), is_typed("server"), is_typed("data")) {
+            (true, true, _) | (true, _, true) => {
+                let other = if is_typed("server") { "--server" } else { "--data" };
+                return Err(Failure::usage(format!("`--profile` cannot stand beside `{other}`")).hint("leave one of them out"));
+            }
+            (true, false, false) => (self.server, self.data) = (None, None),
+            (false, true, _) | (false, _, true) => self.profile = None,
+            (false, false, false) => {}
         }
         Ok(())
     }
@@ -152,7 +162,7 @@ impl ServerArgs {
             let mut address = Address::read(server);
             let remembered = match &self.data {
                 Some(_) => None,
-                None => profile()?.filter(|profile| client::url(&profile.server) == client::url(&address.url)),
+                None => self.profile()?.filter(|profile| client::url(profile.url()) == client::url(&address.url)),
             };
             let token = match (&given, &self.data) {
                 (Some(token), _) => Some(token.clone()),
@@ -161,22 +171,37 @@ impl ServerArgs {
             };
             // A folder's server is spoken to under another name, too.
             let beside = self.data.as_ref().map(|data| read_line(&data.join(HTTP_ADDRESS_FILE))).transpose()?.flatten();
-            let known = remembered.and_then(|profile| profile.pin).or(beside.and_then(|beside| Address::read(&beside).pin));
-            address.pin = address.pin.or(known);
-            return Ok(Some(self.client(address, token)?));
+            let known = remembered.and_then(|profile| profile.addresses().into_iter().next()?.pin);
+            address.pin = address.pin.or(known).or(beside.and_then(|beside| Address::read(&beside).pin));
+            return self.client(Found { addresses: vec![address], token }).map(Some);
         }
         let found = match &self.data {
             Some(data) => local(data)?,
-            None => profile()?,
+            None => self.profile()?.map(|profile| Found { addresses: profile.addresses(), token: Some(profile.token) }),
         };
-        let Some(profile) = found else { return Ok(None) };
-        Ok(Some(self.client(profile.address(), Some(given.unwrap_or(profile.token)))?))
+        let Some(found) = found else { return Ok(None) };
+        let token = given.or(found.token);
+        self.client(Found { token, ..found }).map(Some)
+    }
+
+    /// The profile that was named, or the one in use.
+    fn profile(&self) -> Result<Option<Profile>, Failure> {
+        let profiles = Profiles::of_account()?;
+        let Some(name) = self.profile.clone().map_or_else(|| profiles.current(), |name| Ok(Some(name)))? else { return Ok(None) };
+        let profile = profiles.named(&name)?;
+        if profile.has_expired() && self.token.is_none() && self.token_file.is_none() {
+            let at = profile.expires.map(|at| at.to_string()).unwrap_or_default();
+            return Err(Failure::new(Exit::Denied, format!("the profile {name} expired at {at}"))
+                .hint("ask an administrator for a new one, and `lull profile import FILE` it"));
+        }
+        Ok(Some(profile))
     }
 
     /// A client for what was found, with the pin that was typed if one was.
-    fn client(&self, mut address: Address, token: Option<String>) -> Result<Client, Failure> {
-        address.pin = self.pin.or(address.pin);
-        Ok(Client::at(&address, token)?)
+    fn client(&self, found: Found) -> Result<Client, Failure> {
+        let with_pin = |address: Address| Address { pin: self.pin.or(address.pin), ..address };
+        let addresses: Vec<Address> = found.addresses.into_iter().map(with_pin).collect();
+        Ok(Client::at_one_of(&addresses, found.token)?)
     }
 
     /// The data folder of a server that is run here.
@@ -186,55 +211,14 @@ impl ServerArgs {
 }
 
 /// The server whose data folder this is, if one runs there.
-pub(crate) fn local(data: &Path) -> Result<Option<Profile>, Failure> {
+fn local(data: &Path) -> Result<Option<Found>, Failure> {
     let Some(address) = read_line(&data.join(HTTP_ADDRESS_FILE))? else { return Ok(None) };
     let Some(token) = read_line(&data.join(ADMIN_TOKEN_FILE))? else {
         let words = format!("the server of {} stands by and has never led, so it has no administrator's token", data.display());
         return Err(Failure::new(Exit::Unreachable, words)
             .hint("run the command on the machine of the leader, or name a server and a token with --server and --token"));
     };
-    let Address { url: server, pin } = Address::read(&address);
-    Ok(Some(Profile { server, pin, token }))
-}
-
-/// The profile that `lull login` saved.
-pub(crate) fn profile() -> Result<Option<Profile>, Failure> {
-    let path = profile_path()?;
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::unreadable(&path, &error)),
-    };
-    let damaged = || {
-        Failure::new(Exit::Failed, format!("the profile {} is damaged", path.display()))
-            .hint("`lull logout` forgets it, `lull login URL --token-file FILE` makes a new one")
-    };
-    toml::from_str(&text).map(Some).map_err(|_| damaged())
-}
-
-/// Saves a profile that only its owner can read; says where.
-pub(crate) fn save(profile: &Profile) -> Result<PathBuf, Failure> {
-    let path = profile_path()?;
-    let text = toml::to_string(profile).map_err(anyhow::Error::from)?;
-    if let Some(folder) = path.parent() {
-        keys::private_folder(folder).map_err(anyhow::Error::from)?;
-    }
-    keys::write_private(&path, text.as_bytes()).map_err(anyhow::Error::from)?;
-    Ok(path)
-}
-
-/// Forgets the profile; whether there was one.
-pub(crate) fn forget() -> Result<bool, Failure> {
-    let path = profile_path()?;
-    match fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Failure::unreadable(&path, &error)),
-    }
-}
-
-fn profile_path() -> Result<PathBuf, Failure> {
-    Ok(folders()?.config_dir().join("profile.toml"))
+    Ok(Some(Found { addresses: vec![Address::read(&address)], token: Some(token) }))
 }
 
 /// Where this account keeps what can be made again; none if it has no home.

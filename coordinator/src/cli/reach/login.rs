@@ -1,12 +1,13 @@
-//! `lull login` and `lull logout`: which coordinator this account talks to.
+//! `lull login` and `lull logout`: a profile of one coordinator, in short.
 
 use clap::Args;
 
 use crate::{
+    api::ServerAddress,
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
-        reach::connect::{self, Profile},
+        reach::profiles::{self, Profile, Profiles},
         shown::output::Deed,
     },
     client::Client,
@@ -34,18 +35,34 @@ impl Login {
         address.pin = context.server.pin.or(address.pin);
         let client = Client::at(&address, Some(token.clone()))?;
         let status = client.status().await?;
-        let path = connect::save(&Profile { server: client.base().to_owned(), pin: address.pin, token })?;
+        let (profiles, name) = (Profiles::of_account()?, profiles::name_for(client.base()));
+        let asker = client.asker().await.ok();
+        let Address { url, pin } = client.address();
+        let (role, expires) = (asker.as_ref().map(|asker| asker.role), asker.and_then(|asker| asker.expires));
+        let path = profiles.keep(&name, &Profile { servers: vec![ServerAddress { url, pin }], token, role, expires })?;
+        profiles.choose(&name)?;
         let network = &status.coordinator.network;
-        let words = format!("network {network} is remembered in {}", path.display());
+        let words = format!("network {network} is remembered as the profile {name} in {}", path.display());
         context.out.done(&Deed::new("logged_in", network), words)?;
         Ok(Exit::Succeeded)
     }
 }
 
-/// Forgets the coordinator.
+/// Forgets the profile in use.
 pub(crate) fn logout(context: &Context) -> Outcome {
-    let there = connect::forget()?;
-    let words = if there { "the profile is forgotten" } else { "there was no profile" };
+    let profiles = Profiles::of_account()?;
+    let current = profiles.current()?;
+    let there = match current.as_deref() {
+        Some(name) => profiles.remove(name)?,
+        None => false,
+    };
+    let words = match &current {
+        Some(name) => format!("the profile {name} is forgotten"),
+        None => "no profile was in use".to_owned(),
+    };
     context.out.done(&Deed::new("logged_out", "profile").affecting(there.into()), words)?;
+    if let Some(other) = profiles.names()?.first() {
+        context.out.note(format!("there are others: `lull profile use {other}`"));
+    }
     Ok(Exit::Succeeded)
 }

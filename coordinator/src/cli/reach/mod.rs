@@ -4,3 +4,5 @@ pub(in crate::cli) mod awake;
 pub(in crate::cli) mod connect;
 pub(in crate::cli) mod login;
 pub(in crate::cli) mod private;
+pub(super) mod profile;
+pub(super) mod profiles;

@@ -47,6 +47,11 @@ pub fn url(text: &str) -> Result<String, String> {
     crate::client::check_url(text).map(|()| text.to_owned())
 }
 
+/// What a profile is called.
+pub fn profile(text: &str) -> Result<String, String> {
+    crate::cli::reach::profiles::check_name(text).map(|()| text.to_owned())
+}
+
 /// The pin of a key.
 pub fn pin(text: &str) -> Result<crate::pin::Pin, String> {
     text.parse().map_err(|wrong: crate::pin::NoPin| wrong.to_string())

@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod coordinators;
 pub(crate) mod network;
 pub(crate) mod policy;
+pub(crate) mod profiles;
 pub(crate) mod registry;
 pub(crate) mod sessions;
 pub(crate) mod status;

@@ -16,9 +16,9 @@ use crate::{
     api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody, shape},
     clock,
     http::{
-        Shared,
+        Interface, Shared,
         door::{
-            auth::{Admin, Asked, At, Body},
+            auth::{Admin, Asked, At, Body, Caller},
             error::{Answer, Refused},
             page::Limit,
         },
@@ -44,6 +44,11 @@ pub(crate) async fn tokens(State(state): Shared, admin: Admin) -> Answer<Json<Pa
 
 /// `POST /tokens`
 pub(crate) async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<CreateToken>) -> Answer<Json<CreatedToken>> {
+    make(&state, &admin, wanted).await.map(Json)
+}
+
+/// Makes a token for an administrator.
+pub(crate) async fn make(state: &Interface, admin: &Caller, wanted: CreateToken) -> Answer<CreatedToken> {
     let coordinator = &state.coordinator;
     if let Some(name) = &wanted.name
         && let Err(why) = check_person(name)
@@ -89,7 +94,7 @@ pub(crate) async fn create(State(state): Shared, admin: Admin, Body(wanted): Bod
         Minted::Access(minted) => minted.text,
         Minted::Join(secret) => join_token(coordinator, record.token, secret).await,
     };
-    Ok(Json(CreatedToken { token: shape::token(record), text }))
+    Ok(CreatedToken { token: shape::token(record), text })
 }
 
 /// Whom a token is to admit, checked.
