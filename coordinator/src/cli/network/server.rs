@@ -118,7 +118,7 @@ pub(crate) struct Run {
     /// The private key of that certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// The path under which a proxy shows the HTTP interface, like /lull
+    /// The path under which a proxy shows the HTTP interface to programs, like /lull; the portal needs a host of its own
     #[arg(long, value_name = "PATH", value_parser = amount::base)]
     http_base: Option<String>,
     /// An address that agents are told instead of those it listens on, for a machine behind another name or port; may be
