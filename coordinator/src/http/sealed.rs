@@ -151,7 +151,7 @@ async fn both_versions_of_http_are_spoken_and_every_answer_tells_browsers_what_i
         assert_eq!(answer.headers()["content-security-policy"], headers::POLICY);
         assert_eq!(answer.headers()["cache-control"], "no-store");
         assert!(!answer.headers().contains_key("strict-transport-security"), "nobody vouches for it");
-        let missing = client.get(format!("{}/nothing", site.admin.base())).send().await.expect("an answer");
+        let missing = client.get(format!("{}/api/v1/nothing", site.admin.base())).send().await.expect("an answer");
         assert_eq!(
             (missing.status().as_u16(), &missing.headers()["x-content-type-options"]),
             (404, &"nosniff".parse().expect("one"))
