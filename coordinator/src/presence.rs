@@ -7,9 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use lull_mesh::NodeHandle;
-use lull_shared::{limits, time::Timestamp};
+use lull_shared::{
+    limits,
+    portal::{is_loopback, is_portal},
+    time::Timestamp,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -90,6 +94,11 @@ impl Presence {
         self.addresses.subscribe()
     }
 
+    /// Where people at a machine that connects from there look at the network with a browser, if they can reach it.
+    pub fn portal(&self, from: &Multiaddr) -> Option<String> {
+        portal_from(&self.own.http, from)
+    }
+
     /// Says that it is there, and since when it leads if it does; and looks who else is.
     pub async fn check_in(&self, leads: Option<Timestamp>) -> StoreResult<()> {
         let now = clock::now();
@@ -153,9 +162,14 @@ pub fn url_of(scheme: &str, listening: SocketAddr, machine: &str) -> String {
     }
 }
 
-fn is_loopback(url: &str) -> bool {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    host.starts_with("127.") || host.starts_with("[::1]") || host.starts_with("localhost")
+/// An interface on loopback is for whoever comes from there.
+fn portal_from(url: &str, from: &Multiaddr) -> Option<String> {
+    let here = from.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    });
+    (is_portal(url) && (here || !is_loopback(url))).then(|| url.to_owned())
 }
 
 /// Another one as it can be found from here: an interface on loopback only from its own machine.
@@ -215,7 +229,17 @@ mod tests {
     fn an_interface_on_every_address_is_found_under_the_name_of_its_machine() {
         assert_eq!(url_of("https", ([0, 0, 0, 0], 7411).into(), "north"), "https://north:7411");
         assert_eq!(url_of("https", ([10, 0, 0, 7], 7411).into(), "north"), "https://10.0.0.7:7411");
-        assert!(is_loopback("http://127.0.0.1:7411") && is_loopback("http://[::1]:1") && !is_loopback("http://10.0.0.7:1"));
+    }
+
+    #[test]
+    fn an_agent_is_told_of_a_portal_that_its_machine_reaches() {
+        let told = |url: &str, from: &str| portal_from(url, &from.parse().expect("an address"));
+        let (near, far) = ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.9/tcp/1");
+        assert_eq!(told("http://127.0.0.1:7411", near).as_deref(), Some("http://127.0.0.1:7411"));
+        assert_eq!(told("http://127.0.0.1:7411", far), None);
+        assert_eq!(told("http://north:7411", far).as_deref(), Some("http://north:7411"));
+        assert_eq!(told("http://[::1]:7411", "/ip6/::1/udp/1/quic-v1").as_deref(), Some("http://[::1]:7411"));
+        assert_eq!(told("http://north:7411/ what", far), None, "what an administrator announced is no address");
     }
 
     #[test]

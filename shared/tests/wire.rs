@@ -121,6 +121,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         certificate: Some(encode(&certificate())),
         policy: Some(sign(&authority(), &sheet())),
         coordinators: vec!["/dns4/lull.example/tcp/7070/p2p/x".into()],
+        portal: Some("https://lull.example".into()),
     };
     let recall = |reason| ToAgent::Recall { attempts: vec![attempt(1), attempt(2)], reason };
     let goodbye = |reason| ToAgent::Goodbye { reason };

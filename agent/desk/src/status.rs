@@ -91,6 +91,7 @@ impl Status {
         let mut rows = vec![
             ("agent", format!("{} ({}), version {}", self.agent, self.name, self.version)),
             ("coordinator", self.connection()),
+            ("portal", self.portal.clone().unwrap_or_else(|| "none that can be reached from here".into())),
             ("state", self.state()),
             ("slots", format!("{} of {} busy", session.capacity.slots_busy, session.slots.len())),
         ];
@@ -291,7 +292,7 @@ mod tests {
                 outbox: 2,
                 disk_trouble: None,
             },
-            portal: None,
+            portal: Some("https://lull.example".into()),
             machine_policy: None,
             share: Share {
                 tally: Tally::new(jiff::civil::DateTime::constant(2026, 11, 30, 22, 0, 0, 0)),
@@ -365,6 +366,7 @@ mod tests {
         for words in [
             "a3 (desk-17), version 0.1.0",
             "/ip4/10.0.0.1/tcp/7070, for 1h 1m",
+            "portal       https://lull.example\n",
             "paused: other programs use 80 % of its processors",
             "0: frozen: j42.7 of thumbnails (resize@3) for ana after 2s",
             "4, 1 of them for their files",

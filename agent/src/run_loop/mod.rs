@@ -28,6 +28,7 @@ use lull_session::{
 use lull_shared::{
     bound, codec,
     message::ToCoordinator,
+    portal::is_portal,
     state::{Part, PauseReason},
     time::Timestamp,
 };
@@ -113,6 +114,8 @@ pub struct RunLoop {
     /// What the operating system waits for: that nothing runs any more.
     delay: Option<Delay>,
     paused: Option<PauseReason>,
+    /// Where people look at the network with a browser, as a coordinator said last.
+    portal: Option<String>,
     quit: bool,
 }
 
@@ -327,7 +330,7 @@ impl RunLoop {
             data: self.data.clone(),
             coordinator: self.line.as_ref().map(|line| line.address.to_string()),
             unwanted: self.member.unwanted(),
-            portal: None,
+            portal: self.portal.clone(),
             machine_policy: self.session.standing().set_by_machine(),
             session: self.session.status(now),
             share: self.counter.share(tally::local()),
@@ -375,6 +378,8 @@ impl RunLoop {
             Effect::Close(reason) => self.close(reason),
             Effect::Adopt(welcome) => {
                 tracing::info!(agent = %welcome.agent, "connected");
+                // It is opened on the owner's desktop: only what is an address, and nothing else.
+                self.portal = welcome.portal.filter(|address| is_portal(address));
                 self.adopt(welcome.certificate.as_deref(), welcome.coordinators);
             }
             Effect::Learn(coordinators) => self.learn(coordinators),

@@ -185,6 +185,7 @@ pub async fn serve(
         log_ends_told: Instant::now(),
         delay: None,
         paused: None,
+        portal: None,
         quit: false,
     };
     if found.is_ok() {

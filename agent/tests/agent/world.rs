@@ -210,6 +210,7 @@ impl Stream {
             certificate: None,
             policy: Some(self.policy.clone()),
             coordinators: Vec::new(),
+            portal: None,
         };
         self.say(vec![ToAgent::Welcome(welcome)]).await;
     }

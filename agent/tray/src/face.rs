@@ -9,6 +9,7 @@ use lull_session::{LinkStatus, SlotStatus, TaskStatus};
 use lull_shared::{
     amount::{counted, exact, grouped, spoken},
     hint,
+    portal::is_portal,
     state::{Intake, PauseReason},
     time::Timestamp,
 };
@@ -101,9 +102,9 @@ pub fn face(view: &View, trouble: Option<&str>, now: &Zoned) -> Face {
         menu.push(Item::Separator);
         menu.extend(status.machine_policy.iter().flat_map(|words| reasons(words)).map(Item::Line));
         menu.push(Item::Choice("What may these functions touch?".into(), Action::ShowGrants));
-        menu.extend(
-            status.portal.iter().map(|portal| Item::Choice("Open the portal".into(), Action::OpenPortal(portal.clone()))),
-        );
+        // It leaves the program by the desktop: what is no address is not offered, whoever said it.
+        let portal = status.portal.iter().filter(|portal| is_portal(portal));
+        menu.extend(portal.map(|portal| Item::Choice("Open the portal".into(), Action::OpenPortal(portal.clone()))));
     } else {
         menu.push(Item::Separator);
     }

@@ -116,6 +116,8 @@ pub struct Peer {
     pub policy: Option<Signed>,
     /// Where coordinators are to be found.
     pub coordinators: Vec<String>,
+    /// Where people on its machine find the network with a browser.
+    pub portal: Option<String>,
     /// How often the agent shall give a sign of life.
     pub heartbeat: Duration,
 }
@@ -302,6 +304,7 @@ impl Framer {
                 certificate: self.peer.certificate.as_ref().map(codec::encode),
                 policy: self.peer.policy.clone(),
                 coordinators: self.peer.coordinators.clone(),
+                portal: self.peer.portal.clone(),
             }),
             Order::Recall { attempts, reason } => ToAgent::Recall { attempts, reason },
             Order::Acknowledge { attempts } => ToAgent::Acknowledge { attempts },
@@ -389,6 +392,7 @@ mod tests {
             certificate: None,
             policy: None,
             coordinators: Vec::new(),
+            portal: None,
             heartbeat: limits::HEARTBEAT,
         };
         let feed = policies.feed(AgentId(1), Labels::new());
@@ -556,6 +560,7 @@ mod tests {
             certificate: None,
             policy: None,
             coordinators: Vec::new(),
+            portal: None,
             heartbeat: limits::HEARTBEAT,
         };
         Framer::new(peer, catalogue)

@@ -248,6 +248,7 @@ impl Network {
             certificate: (certificate.wants_renewal(now) || certificate.name != name).then(fresh),
             policy: Some(policy.sheet()),
             coordinators: addresses.borrow_and_update().to_vec(),
+            portal: self.presence.portal(&from),
             heartbeat: limits::HEARTBEAT,
         };
         let asks = self.logs.connected(agent, number);

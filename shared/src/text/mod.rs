@@ -10,6 +10,7 @@ pub mod hours;
 pub mod misread;
 pub mod name;
 pub mod numbers;
+pub mod portal;
 pub mod readable;
 pub mod share;
 pub mod shown;

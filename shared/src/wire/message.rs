@@ -245,6 +245,8 @@ pub struct Welcome {
     pub policy: Option<Signed>,
     /// Addresses with peer ids under which coordinators can be reached from now on.
     pub coordinators: Vec<String>,
+    /// Where people look at the network with a browser, if that can be reached from the agent's machine.
+    pub portal: Option<String>,
 }
 
 /// What all tasks of a job have in common.

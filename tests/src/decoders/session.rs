@@ -152,5 +152,6 @@ fn welcome() -> ToAgent {
         certificate: None,
         policy: None,
         coordinators: Vec::new(),
+        portal: None,
     })
 }

@@ -125,6 +125,7 @@ pub(super) fn welcome() -> ToAgent {
         certificate: None,
         policy: None,
         coordinators: Vec::new(),
+        portal: None,
     })
 }
 

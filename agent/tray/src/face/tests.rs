@@ -320,6 +320,9 @@ fn the_portal_is_there_when_its_address_is_known_and_a_choice_that_failed_is_tol
     let portal = Item::Choice("Open the portal".into(), Action::OpenPortal("https://lull.example".into()));
     let view = with(|status| status.portal = Some("https://lull.example".into()));
     assert!(shown(&view).menu.contains(&portal));
+    let other = with(|status| status.portal = Some("file:///etc/passwd".into()));
+    let opens = |item: &Item| matches!(item, Item::Choice(_, Action::OpenPortal(_)));
+    assert!(!shown(&other).menu.iter().any(opens), "what is no address of the web is not opened");
     let face = face(&with(|_| {}), Some("only administrators may do this\nhint: ask one"), &now());
     assert_eq!(read(&face)[1..3], ["That did not work: only administrators may do this", "Ask one"]);
 }

@@ -172,6 +172,7 @@ impl World {
                     certificate: None,
                     policy: None,
                     coordinators: Vec::new(),
+                    portal: None,
                     heartbeat: self.options.heartbeat(),
                 };
                 leader.links.insert(stream, (link, Framer::new(peer, coordinator.catalogue.clone())));
