@@ -42,7 +42,8 @@ fn units() -> impl Iterator<Item = (String, String)> {
 }
 
 fn calls(unit: &str) -> impl Iterator<Item = &str> {
-    unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).flat_map(str::split_whitespace)
+    let filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    filters.flat_map(|filter| filter.trim_start_matches('~').split_whitespace())
 }
 
 #[test]
@@ -139,4 +140,21 @@ fn the_page_about_a_machine_says_what_the_code_does() {
         assert!(unit.contains(setting), "{setting}");
     }
     says("devices", "char-input");
+    // What installs an upgrade.
+    for unit in ["lull-agent-upgrade.path", "lull-agent-upgrade.service"] {
+        assert!(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../installer")).join(unit).is_file(), "{unit}");
+        says("upgrade", unit);
+    }
+    #[cfg(unix)]
+    {
+        use crate::upgrade::{HANDED, RELEASE, sys};
+        says("folder", sys::HOME);
+        let installer = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../installer"));
+        let read = |unit: &str| std::fs::read_to_string(installer.join(unit)).expect("a unit");
+        let watched = format!("PathChanged={}/{HANDED}/{RELEASE}\n", sys::DATA);
+        assert!(read("lull-agent-upgrade.path").contains(&watched), "{watched}");
+        let service = read("lull-agent-upgrade.service");
+        assert!(service.contains(&format!("ConditionPathExists={}/trust\n", sys::HOME)), "{service}");
+        assert!(service.contains("ExecStart=/usr/bin/lull-agent upgrade apply\n"), "{service}");
+    }
 }

@@ -27,6 +27,7 @@ pub mod run_loop;
 pub mod sensor;
 pub mod service;
 mod tally;
+pub mod upgrade;
 mod wake;
 
 pub use lull_desk::status;

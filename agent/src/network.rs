@@ -599,7 +599,7 @@ fn size_of_message(message: &ToCoordinator) -> usize {
         ToCoordinator::Blobs(report) => (report.gained.len() + report.lost.len() + 4) * BLOB_BYTES,
         ToCoordinator::Remains(remains) => MESSAGE_BYTES + remains.log.len(),
         ToCoordinator::Log(piece) => MESSAGE_BYTES + piece.bytes.len(),
-        ToCoordinator::Refused { .. } | ToCoordinator::Policy(_) => MESSAGE_BYTES,
+        ToCoordinator::Refused { .. } | ToCoordinator::Policy(_) | ToCoordinator::Upgrade(_) => MESSAGE_BYTES,
     }
 }
 

@@ -434,6 +434,22 @@ impl Client {
         self.json(self.request(Method::POST, &format!("/agents/{}/trust", segment(called)))).await
     }
 
+    pub async fn upgrades(&self) -> Answer<Page<UpgradeBody>> {
+        self.get("/upgrades").await
+    }
+
+    pub async fn begin_upgrade(&self, wanted: &BeginUpgrade) -> Answer<UpgradeBody> {
+        self.json(self.request(Method::POST, "/upgrades").json(wanted)).await
+    }
+
+    pub async fn stop_upgrades(&self) -> Answer<Affected> {
+        self.json(self.request(Method::POST, "/upgrades/stop")).await
+    }
+
+    pub async fn resume_upgrades(&self) -> Answer<Affected> {
+        self.json(self.request(Method::POST, "/upgrades/resume")).await
+    }
+
     pub async fn agent_traffic(&self) -> Answer<Page<AgentTraffic>> {
         self.get("/net/agents").await
     }

@@ -15,6 +15,7 @@ pub mod inputs;
 pub mod json;
 pub mod keys;
 pub mod loss;
+pub mod packages;
 mod pauses;
 pub mod pin;
 pub mod portal;

@@ -14,5 +14,5 @@ mod work;
 pub use self::text::{
     alike, amount, bound, codes, constraint, hint, hours, misread, name, numbers, portal, readable, share, shown, window, zone,
 };
-pub use self::wire::{codec, digest, identity, message, pieces, protocol, senders};
+pub use self::wire::{codec, digest, identity, message, pieces, protocol, release, senders};
 pub use self::work::{job, pack, policy, resources, state};

@@ -20,6 +20,7 @@ use lull_shared::{
     pieces::PieceSet,
     policy::{Changes, Policy, Sheet},
     protocol::*,
+    release::{Platform, Release, UpgradeReport, UpgradeStep},
     resources::{Capacity, Card, Mac, Machine, Subnet},
     state::{Failure, Intake, Part, PauseReason, Trouble, Usage},
     time::Timestamp,
@@ -97,6 +98,17 @@ fn outline() -> (BlobRef, Outline) {
     builder.finish()
 }
 
+fn release() -> Release {
+    Release {
+        network: NetworkId([3; 16]),
+        platform: Platform::DebAmd64,
+        version: "0.2.0".into(),
+        package: blob(),
+        count: 300,
+        expires: instant(),
+    }
+}
+
 fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
     let brief = JobBrief {
         job: JobId(42),
@@ -164,6 +176,8 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("policy", ToAgent::Policy(sign(&authority(), &sheet()))),
         ("goodbye_standby", goodbye(GoodbyeReason::Standby { leader: vec!["/ip4/10.0.0.1/tcp/7410".into()] })),
         ("goodbye_too_old", goodbye(GoodbyeReason::TooOld { oldest: "0.1.0".into() })),
+        ("upgrade", ToAgent::Upgrade(Some(sign(&authority(), &release())))),
+        ("upgrade_no_more", ToAgent::Upgrade(None)),
     ];
     messages.into_iter().map(|(name, message)| (name, ToAgentFrame { number: 7, messages: vec![message] })).collect()
 }
@@ -190,6 +204,7 @@ fn pauses() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("paused_sleep", PauseReason::Sleep),
         ("paused_shutdown", PauseReason::Shutdown),
         ("paused_starting", PauseReason::Starting),
+        ("paused_upgrade", PauseReason::Upgrade),
         ("paused_trouble", PauseReason::Trouble(Trouble::new(Part::Outbox, "no space left"))),
     ];
     let frame =
@@ -242,6 +257,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
     let released = |reason| ToCoordinator::Released { attempts: vec![attempt(1)], reason };
     let refused = |reason| ToCoordinator::Refused { attempt: attempt(1), reason };
     let reason = || "why".to_owned();
+    let upgrade = |step| ToCoordinator::Upgrade(UpgradeReport { count: 300, step });
     let messages = vec![
         ("hello", ToCoordinator::Hello(Box::new(hello))),
         ("started", ToCoordinator::Started { attempts: vec![attempt(1), attempt(2)] }),
@@ -306,6 +322,10 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ),
         ("farewell", ToCoordinator::Farewell),
         ("leaves", ToCoordinator::Leaves),
+        ("upgrade_refused", upgrade(UpgradeStep::Refused { reason: reason() })),
+        ("upgrade_fetching", upgrade(UpgradeStep::Fetching)),
+        ("upgrade_given", upgrade(UpgradeStep::Given)),
+        ("upgrade_failed", upgrade(UpgradeStep::Failed { reason: reason() })),
     ];
     let one = |message| ToCoordinatorFrame { messages: vec![message] };
     messages.into_iter().map(|(name, message)| (name, one(message))).chain(pauses()).collect()
@@ -422,6 +442,8 @@ fn claims_capacity_and_tokens_keep_their_bytes() {
     golden("certificate.hex", &[("agent", body)]);
     golden("signed.hex", &[("certificate", certificate())]);
     golden("revocations.hex", &[("one", Revocations { edition: edition(), peers: vec![peer().to_bytes()] })]);
+    let windows = Release { platform: Platform::MsiX64, ..release() };
+    golden("release.hex", &[("debian", release()), ("windows", windows)]);
     let manifest = ModuleManifest {
         function: "thumbnail".into(),
         number: 3,
@@ -465,6 +487,7 @@ fn decode_as_everything(bytes: &[u8]) {
     let _ = decode::<Certificate>(bytes);
     let _ = decode::<Revocations>(bytes);
     let _ = decode::<ModuleManifest>(bytes);
+    let _ = decode::<Release>(bytes);
     let _ = decode::<Capacity>(bytes);
     let _ = decode::<JoinToken>(bytes);
 }

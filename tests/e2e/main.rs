@@ -24,6 +24,7 @@ mod restored;
 mod silence;
 mod stragglers;
 mod troubles;
+mod upgrades;
 mod walk;
 
 use lull_tests::cluster::Programs;

@@ -110,6 +110,8 @@ pub enum Event {
     Narrowed(Box<Changes>),
     /// What the machine's administrator says was read.
     MachineSays(Box<MachineWord>),
+    /// The agent is about to become another version and gives everything away, or is not after all.
+    Upgrading(bool),
     /// The machine slept for this long, which the clock counted.
     Slept(Duration),
     /// The agent shall stop within this time.
@@ -165,6 +167,8 @@ pub enum Effect {
     Learn(Vec<String>),
     /// What the administrator allows: to be kept.
     KeepPolicy(Signed),
+    /// The coordinator wants this agent to be the version of this release, or of none any more.
+    Upgrade(Option<Signed>),
     /// Publish by gossip.
     Publish(Capacity),
     /// Put the blob into the cache and keep it there. Answered by [`Event::Fetched`].

@@ -222,6 +222,7 @@ impl Session {
             Event::Owner(word) => self.guard.obey(word),
             Event::Narrowed(owner) => self.narrow(*owner),
             Event::MachineSays(word) => self.take_machine_word(*word),
+            Event::Upgrading(upgrading) => self.guard.upgrade(upgrading),
             Event::Slept(by) => self.slots.iter_mut().for_each(|slot| slot.slept(by, now)),
             Event::Stop { grace } => self.stop(grace, now),
         }

@@ -24,6 +24,7 @@ mod sys;
 #[path = "windows.rs"]
 mod sys;
 mod tray;
+mod upgrade;
 pub mod value;
 
 pub use self::sys::{Signals, reader_gone};
@@ -124,6 +125,12 @@ enum Command {
     Service {
         #[command(subcommand)]
         action: service::Action,
+    },
+    /// Says which network may upgrade this machine, and installs what it offers
+    #[command(after_help = "EXAMPLES:\n  lull-agent upgrade status\n  sudo lull-agent upgrade trust --token-file token.txt")]
+    Upgrade {
+        #[command(subcommand)]
+        action: upgrade::Action,
     },
     /// Ends the tray icons of this machine
     #[command(after_help = "EXAMPLES:\n  lull-agent tray end")]
@@ -270,6 +277,9 @@ fn start(cli: Cli) -> Result<(), CliError> {
         return service::carry_out(action, data, config, log, Output(cli.output));
     }
     log(filter)?;
+    if let Command::Upgrade { action } = cli.command {
+        return upgrade::carry_out(action, Output(cli.output));
+    }
     // One thread: everything that works hard has a process or a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("the agent cannot start: {error}")))?;
@@ -298,8 +308,8 @@ async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Outp
         Command::Policy(args) => policy::policy(place, args, out).await,
         Command::Tray { action } => tray::carry_out(action, place, out).await,
         Command::Leave => control::leave(data, &config, out).await,
-        // It has no need of a runtime, and was carried out before there was one.
-        Command::Service { .. } => Ok(()),
+        // They have no need of a runtime, and were carried out before there was one.
+        Command::Service { .. } | Command::Upgrade { .. } => Ok(()),
     }
 }
 

@@ -56,6 +56,7 @@ use crate::{
     sensor::{Delay, Sensor, Word},
     status::{Status, Version},
     tally::{self, Counter},
+    upgrade::{self, Doing, Me, Upgrade, Wanted},
     wake,
 };
 
@@ -116,6 +117,9 @@ pub struct RunLoop {
     paused: Option<PauseReason>,
     /// Where people look at the network with a browser, as a coordinator said last.
     portal: Option<String>,
+    upgrade: Upgrade,
+    /// The package that is being put where its installer finds it.
+    placing: Option<oneshot::Receiver<Result<(), String>>>,
     quit: bool,
 }
 
@@ -139,7 +143,8 @@ impl RunLoop {
         let now = self.now();
         let due = self.session.poll_timeout(now).map(|due| Instant::now() + self.clock.until(due));
         let show = self.company.due();
-        let sample = self.sampled + if let Rest::None = self.rest { SAMPLE } else { SAMPLE_AT_REST };
+        let at_rest = !matches!(self.rest, Rest::None) && !self.upgrade.is_under_way();
+        let sample = self.sampled + if at_rest { SAMPLE_AT_REST } else { SAMPLE };
         let first = tokio::select! {
             biased;
             input = self.edges.next() => Some(input),
@@ -167,6 +172,7 @@ impl RunLoop {
             }
         }
         self.carry_out();
+        self.upgrade_goes_on();
         self.sensor.keep_awake(self.session.keeps_awake());
         self.sensor.look_closely(!self.session.is_idle());
         self.tell_companions();
@@ -242,6 +248,11 @@ impl RunLoop {
                     let now = self.now();
                     self.session.handle_all(events, now);
                 }
+            }
+            Input::Answer(Event::Fetched { digest, result }) if self.upgrade.wants(digest) => {
+                let now = self.now();
+                let doings = self.upgrade.fetched(result, now);
+                self.upgrade_by(doings);
             }
             Input::Answer(event) => {
                 if let Event::Kept { .. } = event {
@@ -319,7 +330,7 @@ impl RunLoop {
         let now = self.now();
         Status {
             schema_version: Version,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: upgrade::version().to_owned(),
             agent: membership.agent,
             name: membership.name,
             network: membership.network.to_string(),
@@ -387,6 +398,14 @@ impl RunLoop {
                 tracing::info!("the coordinator says what is allowed here");
                 self.notes.write(Note::Policy(signed));
             }
+            Effect::Upgrade(release) => {
+                let now = self.now();
+                let membership = self.member.get();
+                let allowed = self.session.standing().effective().upgrades;
+                let me = Me { authority: membership.authority, network: membership.network, allowed };
+                let doings = self.upgrade.told(release, &me, now);
+                self.upgrade_by(doings);
+            }
             Effect::Publish(capacity) => {
                 let node = self.node.clone();
                 tokio::spawn(async move { node.publish_capacity(capacity).await });
@@ -418,6 +437,56 @@ impl RunLoop {
             Effect::Quit => self.quit = true,
         }
         None
+    }
+
+    /// An upgrade that is under way is looked at in each turn.
+    fn upgrade_goes_on(&mut self) {
+        if !self.upgrade.is_under_way() {
+            return;
+        }
+        let now = self.now();
+        if let Some(placing) = &mut self.placing {
+            let result = match placing.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Err(oneshot::error::TryRecvError::Closed) => Err("it broke".into()),
+                Ok(result) => result,
+            };
+            self.placing = None;
+            let doings = self.upgrade.placed(result, now);
+            return self.upgrade_by(doings);
+        }
+        let doings = self.upgrade.look(self.session.may_leave(), now);
+        self.upgrade_by(doings);
+    }
+
+    fn upgrade_by(&mut self, doings: Vec<Doing>) {
+        for doing in doings {
+            match doing {
+                Doing::Fetch(blob) => self.transfers.fetch(blob),
+                Doing::Unpin(digest) => self.transfers.unpin(digest),
+                Doing::GiveWay(upgrading) => self.event(Event::Upgrading(upgrading)),
+                Doing::Place(wanted) => self.place(*wanted),
+                Doing::Say(report) => {
+                    tracing::info!(release = report.count, step = ?report.step, "an upgrade");
+                    if self.line.is_some() {
+                        self.said.push(ToCoordinator::Upgrade(report));
+                    }
+                }
+            }
+        }
+        self.carry_out();
+    }
+
+    /// Puts the package where its installer finds it: no turn waits for the disk.
+    fn place(&mut self, wanted: Wanted) {
+        let (data, cached) = (self.data.clone(), self.cache.path(&wanted.release.package.digest));
+        let (done, placing) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let placed = upgrade::place(&data, &cached, &wanted).map_err(|error| error.to_string());
+            // The agent may have ended meanwhile.
+            let _ = done.send(placed);
+        });
+        self.placing = Some(placing);
     }
 
     fn probe(&self, part: Part) {

@@ -50,6 +50,7 @@ use crate::{
     owner, policy,
     sensor::{self, Load, SensorError},
     tally::{self, Counter},
+    upgrade::{self, Upgrade},
 };
 
 /// How long the network's tasks may take to end.
@@ -186,6 +187,8 @@ pub async fn serve(
         delay: None,
         paused: None,
         portal: None,
+        upgrade: Upgrade::new(data),
+        placing: None,
         quit: false,
     };
     if found.is_ok() {
@@ -249,7 +252,7 @@ fn session_config(
     let slots = config.slots.unwrap_or_else(|| machine.cores.clamp(1, lull_shared::limits::SLOTS_PER_AGENT_MAX));
     Ok(lull_session::Config {
         agent: certificate.agent.unwrap_or(membership.agent),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: upgrade::version().to_owned(),
         instances: [rand::random_range(1..=u64::MAX), rand::random_range(1..=u64::MAX)],
         machine_number: machine::number(),
         labels,

@@ -204,6 +204,7 @@ fn pause(reason: &PauseReason) -> (String, Option<String>) {
         PauseReason::Sleep => "Paused: this machine goes to sleep".into(),
         PauseReason::Shutdown => "Paused: this machine is being shut down".into(),
         PauseReason::Starting => "Just started".into(),
+        PauseReason::Upgrade => "Paused: Lull is being upgraded".into(),
         PauseReason::Trouble(trouble) => format!("Paused: {trouble}"),
     };
     (headline, None)

@@ -30,6 +30,7 @@ mod jobs;
 pub mod limits;
 mod placement;
 mod restore;
+pub mod rollout;
 mod snapshots;
 #[cfg(test)]
 mod tests;

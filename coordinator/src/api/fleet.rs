@@ -44,6 +44,9 @@ pub struct AgentBody {
     pub asleep: Option<jiff::Timestamp>,
     /// The agent program's version.
     pub version: Option<String>,
+    /// What it is to become, if a rollout wants it to be a newer version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<super::BehindBody>,
     pub machine: Option<MachineBody>,
     /// All labels that constraints see.
     pub labels: BTreeMap<String, String>,

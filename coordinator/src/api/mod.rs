@@ -17,11 +17,13 @@ pub mod shape;
 pub mod standing;
 pub mod task;
 mod text;
+pub mod upgrade;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     fleet::*, function::*, job::*, policy::*, profile::*, publication::*, registry::*, session::*, task::*, text::Text,
+    upgrade::*,
 };
 
 /// The version of every JSON value that the command line prints.
@@ -194,6 +196,9 @@ pub struct Status {
     /// What is wrong with the network, as far as silence tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<OutageBody>,
+    /// Rollouts that stand still, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades_stopped: Vec<String>,
     /// Jobs that have not ended; the list below holds the newest of them.
     pub jobs_active: u64,
     /// Tasks of all active jobs.

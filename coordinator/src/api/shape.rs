@@ -336,6 +336,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         connected: view.and_then(|view| view.connected).map(|at| at.to_jiff()),
         last_heard: view.and_then(|view| view.last_heard).or(record.last_disconnected).map(|at| at.to_jiff()),
         version: view.and_then(|view| view.version.clone()).or_else(|| record.version.clone()),
+        behind: None,
         machine: machine.map(|machine| MachineBody {
             os: machine.os.clone(),
             arch: machine.arch.clone(),

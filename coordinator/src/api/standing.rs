@@ -95,7 +95,14 @@ pub fn why_of_agent(agent: &AgentBody) -> Option<String> {
     match (&agent.quarantine, &agent.paused) {
         (_, _) if agent.intake == Intake::Revoked => None,
         (Some(found), _) => Some(format!("{}: {}", found.kind.words(), found.reason)),
+        (None, _) if upgrade_trouble(agent).is_some() => upgrade_trouble(agent),
         (None, Some(reason)) if agent.connected.is_some() && agent.intake == Intake::Open => Some(reason.message.clone()),
         (None, _) => None,
     }
+}
+
+/// That it did not become what it should be, and why.
+pub fn upgrade_trouble(agent: &AgentBody) -> Option<String> {
+    let behind = agent.behind.as_ref()?;
+    Some(format!("its upgrade to {} {}: {}", behind.version, behind.step.as_ref()?, behind.reason.as_ref()?))
 }

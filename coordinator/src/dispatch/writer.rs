@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{Catalogue, CatalogueError, DispatchHandle};
-use crate::fleet::{logs::Ask, policies::Feed};
+use crate::fleet::{logs::Ask, policies::Feed, upgrades};
 
 /// What may wait for an agent that reads slowly, in attempts and other things that orders name. An agent holds so many
 /// attempts at most, and each is offered, with the brief of its job, recalled, acknowledged and forgotten: one that reads at
@@ -122,12 +122,21 @@ pub struct Peer {
     pub heartbeat: Duration,
 }
 
-/// Starts to write a stream. The agent is told of `coordinators` and its policy again whenever they change.
+/// What an agent is told whenever it changes, beside its orders.
+pub struct News {
+    /// Where coordinators are to be found.
+    pub coordinators: watch::Receiver<Arc<Vec<String>>>,
+    pub policy: Feed,
+    /// What the agent is to become.
+    pub upgrade: upgrades::Feed,
+    /// What somebody wants to read of the logs there.
+    pub asks: mpsc::Receiver<Ask>,
+}
+
+/// Starts to write a stream.
 pub fn spawn(
     peer: Peer,
-    coordinators: watch::Receiver<Arc<Vec<String>>>,
-    policy: Feed,
-    asks: mpsc::Receiver<Ask>,
+    news: News,
     catalogue: Arc<Catalogue>,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
@@ -135,17 +144,14 @@ pub fn spawn(
     let (orders, queue) = mpsc::unbounded_channel();
     let waiting = Arc::<AtomicUsize>::default();
     let framer = Framer::new(peer, catalogue);
-    let writer = Writer { framer, coordinators, policy, asks, dispatch, stream, written: 0, waiting: waiting.clone() };
+    let writer = Writer { framer, news, dispatch, stream, written: 0, waiting: waiting.clone() };
     tokio::spawn(writer.run(queue));
     AgentLink { orders, waiting }
 }
 
 struct Writer {
     framer: Framer,
-    coordinators: watch::Receiver<Arc<Vec<String>>>,
-    policy: Feed,
-    /// What somebody wants to read of the logs there.
-    asks: mpsc::Receiver<Ask>,
+    news: News,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
     /// The last order that was written as a whole.
@@ -174,16 +180,19 @@ impl Writer {
                     Err(_) => keep_alive(self.written),
                 },
                 // `Welcome` comes first and tells them too.
-                Ok(()) = self.coordinators.changed(), if self.written > 0 => {
-                    let known = self.coordinators.borrow_and_update().to_vec();
+                Ok(()) = self.news.coordinators.changed(), if self.written > 0 => {
+                    let known = self.news.coordinators.borrow_and_update().to_vec();
                     ToAgentFrame { number: self.written, messages: vec![ToAgent::Coordinators(known)] }
                 }
-                Some(Ask { attempt, from }) = self.asks.recv(), if self.written > 0 => {
+                Some(Ask { attempt, from }) = self.news.asks.recv(), if self.written > 0 => {
                     ToAgentFrame { number: self.written, messages: vec![ToAgent::ReadLog { attempt, from }] }
                 }
-                () = self.policy.changed(), if self.written > 0 => {
-                    let sheet = self.policy.sheet();
+                () = self.news.policy.changed(), if self.written > 0 => {
+                    let sheet = self.news.policy.sheet();
                     ToAgentFrame { number: self.written, messages: vec![ToAgent::Policy(sheet)] }
+                }
+                release = self.news.upgrade.next(), if self.written > 0 => {
+                    ToAgentFrame { number: self.written, messages: vec![ToAgent::Upgrade(release)] }
                 }
             };
             self.stream.send(&frame).await?;
@@ -367,7 +376,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        fleet::policies::Policies,
+        fleet::{policies::Policies, upgrades::Upgrades},
         store::{Blobs as _, memory::Memory},
     };
 
@@ -381,7 +390,8 @@ mod tests {
         let (CoordinatorStream { outgoing, .. }, agent_end) = work_stream_in_memory();
         let authority = Keypair::generate_ed25519();
         let issuer = Arc::new(Issuer { network: NetworkId([1; 16]), authority, life: Duration::from_secs(60) });
-        let policies = Policies::load(&*store, issuer).await.expect("a store in memory answers");
+        let policies = Policies::load(&*store, issuer.clone()).await.expect("a store in memory answers");
+        let upgrades = Upgrades::load(&*store, issuer).await.expect("a store in memory answers");
         let (dispatch, _inbox) = super::super::channel();
         let (_, addresses) = watch::channel(Arc::default());
         let peer = Peer {
@@ -397,7 +407,8 @@ mod tests {
         };
         let feed = policies.feed(AgentId(1), Labels::new());
         let (_, asks) = mpsc::channel(1);
-        (spawn(peer, addresses, feed, asks, catalogue, dispatch, outgoing), agent_end)
+        let news = News { coordinators: addresses, policy: feed, upgrade: upgrades.feed(AgentId(1)), asks };
+        (spawn(peer, news, catalogue, dispatch, outgoing), agent_end)
     }
 
     fn forget(job: u64) -> Order {

@@ -94,6 +94,7 @@ pub async fn check(store: &dyn Blobs, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Blobs(_)
         | ToCoordinator::Policy(_)
         | ToCoordinator::Leaves
+        | ToCoordinator::Upgrade(_)
         | ToCoordinator::Farewell => {}
     }
     Ok(message)

@@ -7,3 +7,4 @@ pub(crate) mod network;
 pub(crate) mod own_copies;
 pub(crate) mod policies;
 pub mod tracker;
+pub mod upgrades;

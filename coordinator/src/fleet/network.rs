@@ -35,6 +35,7 @@ use crate::{
         logs::Logs,
         policies::Policies,
         tracker::Tracker,
+        upgrades::Upgrades,
     },
     presence::Presence,
     store::{
@@ -51,6 +52,7 @@ pub struct Network {
     pub catalogue: Arc<Catalogue>,
     pub tracker: Arc<Tracker>,
     pub policies: Arc<Policies>,
+    pub upgrades: Arc<Upgrades>,
     pub logs: Arc<Logs>,
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
@@ -92,6 +94,7 @@ fn weight(message: &ToCoordinator) -> u32 {
         | ToCoordinator::Policy(_)
         | ToCoordinator::Sleeps
         | ToCoordinator::Leaves
+        | ToCoordinator::Upgrade(_)
         | ToCoordinator::Farewell => 0,
     };
     (1 + named / ATTEMPTS_PER_WEIGHT).min(WAITING_MAX as usize) as u32
@@ -252,9 +255,11 @@ impl Network {
             heartbeat: limits::HEARTBEAT,
         };
         let asks = self.logs.connected(agent, number);
-        let link = writer::spawn(about, addresses, policy, asks, self.catalogue.clone(), self.dispatch.clone(), outgoing);
+        let news = writer::News { coordinators: addresses, policy, upgrade: self.upgrades.feed(agent), asks };
+        let link = writer::spawn(about, news, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name, "an agent connected");
         self.tracker.connected(agent, peer, number);
+        self.upgrades.connected(agent, number, &hello, &labels);
         let connected = Event::Connected { agent, stream: number, hello, from: from.to_string() };
         if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {
             return;
@@ -276,6 +281,10 @@ impl Network {
                             return;
                         }
                         ToCoordinator::Policy(report)
+                    }
+                    Ok(ToCoordinator::Upgrade(report)) => {
+                        self.upgrades.heard(agent, report);
+                        continue;
                     }
                     Ok(ToCoordinator::Leaves) => {
                         if !std::mem::replace(&mut leaves, true)
@@ -365,14 +374,16 @@ impl Network {
     async fn breach(&self, agent: AgentId, stream: Option<StreamId>, what: String, told: Vec<AttemptId>) {
         tracing::warn!(%agent, what, "an agent broke the protocol; its stream is closed");
         if let Some(stream) = stream {
-            self.forget_blobs(agent, stream).await;
+            self.part_with(agent, stream).await;
         }
         // A loop that has ended has no use for it.
         let _ = self.dispatch.event(Event::Breach { agent, stream, what, told }).await;
     }
 
-    async fn forget_blobs(&self, agent: AgentId, stream: StreamId) {
+    /// What is kept of a stream beside the loop goes with it.
+    async fn part_with(&self, agent: AgentId, stream: StreamId) {
         self.logs.gone(agent, stream);
+        self.upgrades.gone(agent, stream);
         for change in self.tracker.gone(agent, stream) {
             // A loop that has ended has no use for it.
             let _ = self.dispatch.event(change).await;
@@ -381,7 +392,7 @@ impl Network {
 
     async fn gone(&self, agent: AgentId, stream: StreamId) {
         tracing::info!(%agent, "an agent's stream closed");
-        self.forget_blobs(agent, stream).await;
+        self.part_with(agent, stream).await;
         // A loop that has ended has no use for it.
         let _ = self.dispatch.event(Event::Disconnected { agent, stream }).await;
     }

@@ -169,6 +169,11 @@ async fn every_part_of_every_path_is_told_by_its_name_where_it_is_wrong() {
 /// A body of the right kind.
 fn body_for(path: &str) -> Value {
     match path {
+        "/upgrades" => json!({
+            "package": "b3:0000000000000000000000000000000000000000000000000000000000000000",
+            "platform": "deb_amd64",
+            "version": "9.9.9",
+        }),
         "/agents/{agent}/intake" => json!({ "intake": "open" }),
         "/functions/{name}/publications" => json!({ "module": format!("b3:{}", "0".repeat(64)) }),
         "/profiles" => json!({ "role": "viewer", "servers": ["https://north:7411"] }),

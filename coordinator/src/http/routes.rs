@@ -25,7 +25,7 @@ use super::{
         shares::Kind,
         takes::{Takes, takes},
     },
-    fleet::{agents, coordinators, network, policy, profiles, registry, sessions, status},
+    fleet::{agents, coordinators, network, policy, profiles, registry, sessions, status, upgrades},
     work::{archive, blobs, explained, functions, jobs, labels, logs, publish, submission, tasks, watch},
 };
 use crate::store::record::TokenRole;
@@ -127,6 +127,10 @@ routes! {
     delete "/agents/{agent}" Admin => agents::remove;
     post "/agents/{agent}/trust" Admin => agents::trust;
     get "/agents/{agent}/policy" Viewer => policy::outlook;
+    get "/upgrades" Viewer => upgrades::list;
+    post "/upgrades" Admin => upgrades::begin;
+    post "/upgrades/stop" Admin => upgrades::stop;
+    post "/upgrades/resume" Admin => upgrades::resume;
     get "/policy" Viewer => policy::show;
     put "/policy" Admin => policy::set;
     post "/policy/preview" Admin => policy::preview;

@@ -21,7 +21,7 @@ use crate::{
     access::{self, Callers},
     clock,
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
-    fleet::{network::Network, own_copies::OwnCopies, policies::Policies, tracker::Tracker},
+    fleet::{network::Network, own_copies::OwnCopies, policies::Policies, tracker::Tracker, upgrades::Upgrades},
     http, keys,
     loss::Losses,
     pauses::Pauses,
@@ -92,7 +92,7 @@ impl Lasting {
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
         let tracker = Arc::new(Tracker::default());
-        let Some(policies) = self.policies(&over).await else {
+        let Some((policies, upgrades)) = self.remembered(&over).await else {
             return Ok(match self.losses.unsettled() {
                 _ if shutdown.is_cancelled() => End::Stopped,
                 Some(_) => End::Forgotten,
@@ -105,6 +105,7 @@ impl Lasting {
             catalogue: catalogue.clone(),
             tracker: tracker.clone(),
             policies: policies.clone(),
+            upgrades: upgrades.clone(),
             logs: Default::default(),
             node: self.node.clone(),
             issuer: self.issuer.clone(),
@@ -131,6 +132,7 @@ impl Lasting {
         tasks.spawn(until(over.clone(), sweep(self.store.clone(), lead.clone())));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
         tasks.spawn(until(over.clone(), keeper.run(orders)));
+        tasks.spawn(until(over.clone(), upgrades.clone().run(self.store.clone(), lead.clone())));
         let (data, making) = (&self.config.data, &self.config.making);
         let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), lead.clone(), data, making));
         tasks.spawn(until(over.clone(), publications.clone().run()));
@@ -140,6 +142,7 @@ impl Lasting {
             dispatch: handle,
             catalogue,
             policies,
+            upgrades,
             node: self.node.clone(),
             network: self.network,
             issuer: self.issuer.clone(),
@@ -181,11 +184,14 @@ impl Lasting {
         })
     }
 
-    /// The policy, which no agent may be told wrongly: nobody is led before the store has said it. None when the term is
-    /// over.
-    async fn policies(&self, over: &CancellationToken) -> Option<Arc<Policies>> {
+    /// The policy and the rollouts, of which no agent may be told wrongly: nobody is led before the store has said them. None
+    /// when the term is over.
+    async fn remembered(&self, over: &CancellationToken) -> Option<(Arc<Policies>, Arc<Upgrades>)> {
         let read = || Policies::load(&*self.store, self.issuer.clone());
-        over.run_until_cancelled(pauses().insist("the policy cannot be read", read)).await.map(Arc::new)
+        let policies = over.run_until_cancelled(pauses().insist("the policy cannot be read", read)).await?;
+        let read = || Upgrades::load(&*self.store, self.issuer.clone());
+        let upgrades = over.run_until_cancelled(pauses().insist("the rollouts cannot be read", read)).await?;
+        Some((Arc::new(policies), Arc::new(upgrades)))
     }
 }
 

@@ -502,6 +502,12 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     let set = lull_shared::policy::Changes::from_pairs(&["idle=6m"]).expect("changes");
     let policy = client.set_policy(&SetPolicy { conditions: Vec::new(), set, reset: Vec::new() }).await;
     told("put /policy", "policy.set", policy.map(drop)).await;
+    let package = client.upload(b"a package".to_vec()).await.expect("taken").digest;
+    let wanted = serde_json::json!({ "package": package, "platform": "deb_amd64", "version": "9.9.9" });
+    let wanted = serde_json::from_value(wanted).expect("a rollout");
+    told("post /upgrades", "rollout.begin", client.begin_upgrade(&wanted).await.map(drop)).await;
+    told("post /upgrades/stop", "rollout.stop", client.stop_upgrades().await.map(drop)).await;
+    told("post /upgrades/resume", "rollout.resume", client.resume_upgrades().await.map(drop)).await;
     client.set_intake("desk-0", lull_shared::state::Intake::Revoked).await.expect("thrown out");
     told("post /agents/{agent}/restore", "agent.restore", client.restore("desk-0").await.map(drop)).await;
     let refused = client.remove_agent("desk-0").await.expect_err("it belongs to the network").to_string();

@@ -13,7 +13,7 @@ use lull_shared::{
 
 use super::{
     bounds,
-    record::{AgentRecord, Bound, Enrolment, EnrolmentOutcome, NewVersion, Standing, TokenRecord, TokenRole},
+    record::{AgentRecord, Bound, Enrolment, EnrolmentOutcome, NewVersion, RolloutRecord, Standing, TokenRecord, TokenRole},
 };
 use crate::version::{STABLE, Which};
 
@@ -161,6 +161,19 @@ pub(super) fn version_blobs(version: &NewVersion, manifest: &[u8]) -> BTreeSet<D
 pub(super) fn key_digest(owner: TokenId, idempotency_key: &str) -> [u8; 32] {
     let text = format!("{owner}:{idempotency_key}");
     *Digest::of(text.as_bytes()).as_bytes()
+}
+
+/// What the audit calls a rollout.
+pub(super) fn rollout_subject(number: u64) -> String {
+    format!("release {number}")
+}
+
+/// What the audit says of one that begins: what was done, to what, and how.
+pub(super) fn rollout_begins(new: &RolloutRecord) -> (&'static str, String, String) {
+    let conditions: Vec<String> = new.plan.conditions.iter().map(ToString::to_string).collect();
+    let whom = if conditions.is_empty() { String::new() } else { format!(", for {}", conditions.join(" and ")) };
+    let detail = format!("{} {} in waves of {}{whom}", new.platform.as_str(), new.version, new.plan.waves);
+    ("rollout.begin", rollout_subject(new.number), detail)
 }
 
 #[cfg(test)]

@@ -203,6 +203,12 @@ pub trait Registry: Send + Sync + 'static {
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>>;
     /// Keeps an edition, if the newest is the one that it follows; `false` otherwise.
     async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool>;
+    /// The newest rollout of each platform, with how far its agents are.
+    async fn rollouts(&self) -> StoreResult<Vec<RolloutRecord>>;
+    /// Begins one of which no agent was told yet; `false` unless its number is above those of all others.
+    async fn begin_rollout(&self, lead: &Lead, rollout: RolloutRecord) -> StoreResult<bool>;
+    /// Keeps what has changed of one.
+    async fn mark_rollout(&self, lead: &Lead, mark: RolloutMark) -> StoreResult<()>;
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>>;
 }
 

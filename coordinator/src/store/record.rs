@@ -1,7 +1,10 @@
 //! What is read from a store, and what is written besides the scheduler's changes.
 
 use bytes::Bytes;
-use lull_scheduler::event::Quarantine;
+use lull_scheduler::{
+    event::Quarantine,
+    rollout::{self, Plan, Unsaved},
+};
 use lull_shared::{
     digest::BlobRef,
     id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId, VersionId},
@@ -9,6 +12,7 @@ use lull_shared::{
     job::JobSpec,
     message::{Build, ModuleKind, Payload},
     policy::Book,
+    release::Platform,
     resources::{Labels, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
     time::Timestamp,
@@ -353,6 +357,42 @@ pub struct NewPolicy {
     pub follows: u64,
     pub record: PolicyRecord,
     /// For the audit.
+    pub detail: String,
+}
+
+/// How the agents of a platform become another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutRecord {
+    /// The count of its release.
+    pub number: u64,
+    pub platform: Platform,
+    pub version: String,
+    pub package: BlobRef,
+    /// A signed [`lull_shared::release::Release`].
+    pub release: Signed,
+    pub expires: Timestamp,
+    pub plan: Plan,
+    pub standing: rollout::Standing,
+    pub begun: Timestamp,
+    pub begun_by: String,
+}
+
+/// What has changed of a rollout.
+#[derive(Debug, Clone)]
+pub struct RolloutMark {
+    pub number: u64,
+    pub changes: Unsaved,
+    pub at: Timestamp,
+    /// Who did what to it and why, for the audit, if that is worth a line.
+    pub line: Option<RolloutLine>,
+}
+
+/// A line of the audit about a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutLine {
+    pub by: String,
+    /// `rollout.stop`, `rollout.resume`.
+    pub action: String,
     pub detail: String,
 }
 

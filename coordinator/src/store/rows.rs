@@ -9,6 +9,7 @@ use lull_scheduler::{
         Saved,
     },
     history::IdleHours,
+    rollout,
 };
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -16,6 +17,7 @@ use lull_shared::{
     identity::Signed,
     job::JobSpec,
     message::{Build, ModuleKind, Payload, SnapshotRef},
+    release::Platform,
     resources::{Labels, Machine},
     state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState, Usage},
     time::Timestamp,
@@ -563,6 +565,46 @@ pub(super) fn policy_record(row: &dyn Columns) -> Result<PolicyRecord, Damaged> 
         set: time(row, "set_us")?,
         set_by: text(row, "set_by")?,
     })
+}
+
+/// A rollout, without its agents.
+pub(super) fn rollout_record(row: &dyn Columns) -> Result<RolloutRecord, Damaged> {
+    let package =
+        BlobRef { digest: digest("package_digest", &bytes(row, "package_digest")?)?, size_bytes: u64_of(row, "package_bytes")? };
+    Ok(RolloutRecord {
+        number: u64_of(row, "number")?,
+        platform: word(row, "platform", Platform::from_word)?,
+        version: text(row, "version")?,
+        package,
+        release: Signed { body: bytes(row, "release_body")?, signature: bytes(row, "release_sign")? },
+        expires: time(row, "expires_us")?,
+        plan: json("plan_text", &text(row, "plan_text")?)?,
+        standing: rollout::Standing {
+            begun: u32_of(row, "waves_begun")?.try_into().unwrap_or(u16::MAX),
+            forgiven: u32_of(row, "forgiven")?,
+            stopped: row.text("stopped")?,
+            agents: BTreeMap::new(),
+        },
+        begun: time(row, "begun_us")?,
+        begun_by: text(row, "begun_by")?,
+    })
+}
+
+/// How far an agent is with the rollout of this number.
+pub(super) fn rollout_agent(row: &dyn Columns) -> Result<(u64, AgentId, rollout::Step), Damaged> {
+    let (step, reason) = (text(row, "step")?, row.text("reason")?);
+    let step = rollout::Step::from_word(&step, reason).ok_or_else(|| Damaged::new("step", step))?;
+    Ok((u64_of(row, "number")?, AgentId(u64_of(row, "agent_id")?), step))
+}
+
+/// Rollouts with their agents.
+pub(super) fn rollouts(mut records: Vec<RolloutRecord>, agents: Vec<(u64, AgentId, rollout::Step)>) -> Vec<RolloutRecord> {
+    for (number, agent, step) in agents {
+        if let Some(record) = records.iter_mut().find(|record| record.number == number) {
+            record.standing.agents.insert(agent, step);
+        }
+    }
+    records
 }
 
 /// A published module.

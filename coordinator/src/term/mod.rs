@@ -13,7 +13,7 @@ use lull_shared::{
 use crate::{
     access::Callers,
     dispatch::{Catalogue, DispatchHandle, Lease},
-    fleet::{network::Network, policies::Policies},
+    fleet::{network::Network, policies::Policies, upgrades::Upgrades},
     loss::Loss,
     presence::Presence,
     publishing::Publications,
@@ -26,6 +26,7 @@ pub struct Coordinator {
     pub dispatch: DispatchHandle,
     pub catalogue: Arc<Catalogue>,
     pub policies: Arc<Policies>,
+    pub upgrades: Arc<Upgrades>,
     pub node: NodeHandle,
     pub network: NetworkId,
     pub issuer: Arc<Issuer>,

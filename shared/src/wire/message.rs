@@ -17,6 +17,7 @@ use crate::{
     job::{AttemptLimits, Grants},
     limits::MESSAGES_PER_FRAME_MAX,
     policy::Changes,
+    release::UpgradeReport,
     resources::{Capacity, Card, Labels, Machine},
     state::{Failure, Intake, PauseReason, Trouble, Usage},
     time::Timestamp,
@@ -101,6 +102,9 @@ pub enum ToAgent {
     ReadLog { attempt: AttemptId, from: u64 },
     /// The coordinator closes the stream, and why.
     Goodbye { reason: GoodbyeReason },
+    /// This agent is to become another version: a signed [`crate::release::Release`]; none: it is to become no other, if it is not
+    /// with the installer yet. Answered by `Upgrade`.
+    Upgrade(Option<Signed>),
 }
 
 /// What an agent says to the coordinator.
@@ -147,6 +151,8 @@ pub enum ToCoordinator {
     Farewell,
     /// The machine leaves the network: it forgets who it is, and does not come back as the same agent. Said before `Farewell`.
     Leaves,
+    /// How far it is with the release that it was told of.
+    Upgrade(UpgradeReport),
 }
 
 /// Who an agent is and what it still has.

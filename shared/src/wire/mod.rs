@@ -6,4 +6,5 @@ pub mod identity;
 pub mod message;
 pub mod pieces;
 pub mod protocol;
+pub mod release;
 pub mod senders;

@@ -68,6 +68,11 @@
 //! keeps the newest one on disk and refuses one of a lower version, or of another agent. It answers with the version that
 //! holds and with what its owner narrows, which nobody can widen.
 //!
+//! # Upgrades
+//! An agent that is to become another version is told the [`Signed`] [`crate::release::Release`], on each stream again until it
+//! has. It answers with how far it is, and checks signature, network, platform, version, count and expiry before it fetches the
+//! package; what it gives to an installer is checked there once more.
+//!
 //! # Blobs
 //! Whoever needs a blob asks its coordinator for the outline and for sources, and then all sources, the coordinator
 //! among them, for pieces that it lacks. Whoever is asked chooses the piece: at random among those that it has, so that

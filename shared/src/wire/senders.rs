@@ -97,6 +97,7 @@ messages! {
         Sleeps Agent,
         Farewell Agent,
         Leaves Agent,
+        Upgrade Agent,
     }
     WORK ToAgent {
         Welcome Coordinator,
@@ -114,6 +115,7 @@ messages! {
         Policy Coordinator,
         ReadLog Coordinator,
         Goodbye Coordinator,
+        Upgrade Coordinator,
     }
     BLOB BlobReply { Found Member, Missing Member }
     BLOB BlobAnswer { Piece Member, Nothing Member, Busy Member }

@@ -163,6 +163,8 @@ policy! {
     wake_on_lan: bool = false, |a: &bool, b: &bool| *a && *b;
     /// Whether work may keep the machine from going to sleep.
     keep_awake: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// Whether the network may upgrade the agent, on machines whose administrator trusts it with that.
+    upgrades: bool = true, |a: &bool, b: &bool| *a && *b;
 }
 
 /// One setting as people see it.
@@ -646,7 +648,7 @@ mod tests {
         );
         let first = (span(), hours, percent(), percent(), yes(), percent(), percent(), yes());
         let second = (percent(), yes(), yes(), yes(), yes(), prop::option::of((40_u8..=110).prop_map(Celsius)), span());
-        (first, second, yes(), yes()).prop_map(|(first, second, wake_on_lan, keep_awake)| {
+        (first, second, yes(), yes(), yes()).prop_map(|(first, second, wake_on_lan, keep_awake, upgrades)| {
             let (idle, hours, cores, memory, beside_owner, beside_cores, beside_memory, on_battery) = first;
             let (battery_min, on_metered, on_full_screen, before_reboot, unseen, temperature_max, grace) = second;
             Changes {
@@ -667,6 +669,7 @@ mod tests {
                 grace,
                 wake_on_lan,
                 keep_awake,
+                upgrades,
             }
         })
     }

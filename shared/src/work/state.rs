@@ -401,6 +401,8 @@ pub enum PauseReason {
     Starting,
     /// Something of its own does not work.
     Trouble(Trouble),
+    /// The agent gives what it has to others, and becomes another version.
+    Upgrade,
 }
 
 /// A part of an agent that functions need and that may fail by no fault of theirs.
@@ -492,6 +494,7 @@ impl PauseReason {
             Self::Sleep => "sleep",
             Self::Shutdown => "shutdown",
             Self::Starting => "starting",
+            Self::Upgrade => "upgrade",
             Self::Trouble(Trouble { part, .. }) => match part {
                 Part::Outbox => "outbox_trouble",
                 Part::Cache => "cache_trouble",
@@ -532,6 +535,7 @@ impl fmt::Display for PauseReason {
             Self::Sleep => f.write_str("it goes to sleep"),
             Self::Shutdown => f.write_str("it is being shut down"),
             Self::Starting => f.write_str("it has just started and does not know yet whether its owner is there"),
+            Self::Upgrade => f.write_str("its agent is being upgraded"),
             Self::Trouble(trouble) => write!(f, "{trouble}"),
         }
     }

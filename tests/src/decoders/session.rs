@@ -109,6 +109,7 @@ impl World {
             | Effect::Log(_)
             | Effect::Adopt(_)
             | Effect::Learn(_)
+            | Effect::Upgrade(_)
             | Effect::KeepPolicy(_)
             | Effect::Publish(_)
             | Effect::Unpin(_)

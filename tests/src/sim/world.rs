@@ -304,6 +304,7 @@ impl World {
                 | ToCoordinator::Unkept { .. }
                 | ToCoordinator::Policy(_)
                 | ToCoordinator::Leaves
+                | ToCoordinator::Upgrade(_)
                 | ToCoordinator::Farewell) => format!("{other:?}"),
             };
             self.note(|| format!("{agent} says {words}"));

@@ -104,6 +104,8 @@ pub struct Guard {
     elastic: Elastic,
     sample: Option<Sample>,
     announced: Option<Announcement>,
+    /// Whether the agent is about to become another version.
+    upgrading: bool,
     /// Since when nothing has been allowed to run.
     paused_since: Option<Timestamp>,
 }
@@ -120,6 +122,7 @@ impl Guard {
             elastic: Elastic::new(means.cores),
             sample: None,
             announced: None,
+            upgrading: false,
             paused_since: None,
         }
     }
@@ -155,6 +158,11 @@ impl Guard {
             Announcement::Awake => None,
             Announcement::Sleep | Announcement::Shutdown => Some(announcement),
         };
+    }
+
+    /// The agent is about to become another version, or is not after all.
+    pub fn upgrade(&mut self, upgrading: bool) {
+        self.upgrading = upgrading;
     }
 
     /// Takes the owner's word.
@@ -220,11 +228,12 @@ impl Guard {
         }
     }
 
-    /// What somebody said: the operating system first, then the owner.
+    /// What somebody said: the operating system first, then the installer, then the owner.
     fn ordered(&self, now: Timestamp) -> Option<PauseReason> {
         match (self.announced, self.word) {
             (Some(Announcement::Shutdown), _) => Some(PauseReason::Shutdown),
             (Some(Announcement::Sleep), _) => Some(PauseReason::Sleep),
+            _ if self.upgrading => Some(PauseReason::Upgrade),
             (_, OwnerWord::Pause { until }) if until.is_none_or(|until| now < until) => Some(PauseReason::Owner { until }),
             (Some(Announcement::Awake) | None, OwnerWord::Pause { .. } | OwnerWord::Run) => None,
         }
@@ -266,5 +275,5 @@ impl Guard {
 
 /// Whether a pause for this reason is known to outlast any grace.
 fn lasts(reason: &PauseReason) -> bool {
-    matches!(reason, PauseReason::Hours { .. } | PauseReason::Sleep | PauseReason::Shutdown)
+    matches!(reason, PauseReason::Hours { .. } | PauseReason::Sleep | PauseReason::Shutdown | PauseReason::Upgrade)
 }

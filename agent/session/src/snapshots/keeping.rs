@@ -88,7 +88,7 @@ impl Session {
 
     /// Whether this agent, or its machine, is about to go.
     fn leaves(&self) -> bool {
-        let goes = matches!(&self.verdict, Verdict::Evict(PauseReason::Sleep | PauseReason::Shutdown));
+        let goes = matches!(&self.verdict, Verdict::Evict(PauseReason::Sleep | PauseReason::Shutdown | PauseReason::Upgrade));
         goes || self.life != Life::Serving
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use libp2p_identity::Keypair;
 use lull_shared::{
     id::AgentId,
-    identity::sign,
+    identity::{Signed, sign},
     message::{PolicyReport, ReleaseReason, ToAgent, ToCoordinator},
     policy::{Changes, Policy, Sheet, Span},
     state::PauseReason,
@@ -231,4 +231,24 @@ fn an_executor_that_is_ready_after_the_room_has_shrunk_waits_until_there_is_some
     assert_eq!(runs(&world.event(Event::Ready { slot: 0 })), [], "the other one starts, and there is room for one");
     assert_eq!(runs(&world.event(Event::Ready { slot: 1 })).len(), 1);
     assert_eq!(world.session.capacity().slots_busy, 1);
+}
+
+#[test]
+fn an_agent_that_becomes_another_version_gives_everything_away_and_takes_work_again_if_it_does_not() {
+    let mut world = busy(&["idle=10m"]);
+    let release = Signed { body: vec![1], signature: vec![2] };
+    assert!(world.hear(ToAgent::Upgrade(Some(release.clone()))).contains(&Effect::Upgrade(Some(release))));
+    let effects = world.event(Event::Upgrading(true));
+    let killed = [0, 1, 2].map(|slot| {
+        effects.contains(&Effect::Kill { slot })
+            || effects.iter().any(|effect| matches!(effect, Effect::Suspend { slot: suspended, .. } if *suspended == slot))
+    });
+    assert_eq!(killed, [true; 3], "at once, and whatever the grace: {effects:?}");
+    assert_eq!((world.session.objects(), world.session.may_leave()), (Some(PauseReason::Upgrade), false));
+    for slot in 0..3 {
+        world.event(Event::Gone { slot, failed: None });
+    }
+    assert!(world.session.may_leave());
+    world.event(Event::Upgrading(false));
+    assert_eq!(world.session.objects(), None);
 }

@@ -181,6 +181,7 @@ impl Edges {
             }),
             Effect::Adopt(_)
             | Effect::Learn(_)
+            | Effect::Upgrade(_)
             | Effect::KeepPolicy(_)
             | Effect::Publish(_)
             | Effect::Fetch(_)

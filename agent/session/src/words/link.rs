@@ -160,6 +160,7 @@ impl Session {
             ToAgent::Intake(intake) => self.intake = intake,
             ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),
+            ToAgent::Upgrade(release) => self.effects.push_back(Effect::Upgrade(release)),
             ToAgent::ReadLog { attempt, from } => self.effects.push_back(Effect::ReadLog { attempt, from }),
             ToAgent::Goodbye { reason } => self.goodbye(reason),
         }

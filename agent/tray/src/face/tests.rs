@@ -288,6 +288,7 @@ fn every_reason_to_pause_is_said_to_the_owner_and_not_about_them() {
         PauseReason::Lid,
         PauseReason::Sleep,
         PauseReason::Shutdown,
+        PauseReason::Upgrade,
     ];
     for reason in reasons {
         let face = shown(&paused(reason.clone()));

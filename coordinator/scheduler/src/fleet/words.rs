@@ -61,6 +61,8 @@ impl Scheduler {
             ToCoordinator::Blobs(_) => {}
             // So does the keeper of policies, but for the clock.
             ToCoordinator::Policy(report) => self.note_clock(id, report.clock_ahead_min),
+            // The keeper of rollouts hears it.
+            ToCoordinator::Upgrade(_) => {}
             // The edge writes it down; what follows is a farewell.
             ToCoordinator::Leaves => {}
             ToCoordinator::Farewell => self.farewell(id),

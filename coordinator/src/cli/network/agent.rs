@@ -1,16 +1,16 @@
-//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke, restore, remove.
+//! `lull agent`: list, show, cordon, uncordon, drain, trust, upgrade, revoke, restore, remove.
 
 use clap::{Args, Subcommand};
 use lull_scheduler::event::QuarantineKind;
 use lull_shared::state::Intake;
 
 use crate::{
-    api::{AgentBody, AgentDeed, CLONED_HINT, Spread, standing},
+    api::{AgentBody, AgentDeed, BehindBody, CLONED_HINT, Spread, standing},
     cli::{
         Context,
         exit::{Exit, Outcome},
-        network::heat,
-        shown::output::{Cell, Deed, Look, Row, counted, pairs},
+        network::{heat, upgrade::Upgrade},
+        shown::output::{Cell, Deed, Look, Row, Tone, counted, pairs},
         typed::amount,
     },
 };
@@ -41,6 +41,8 @@ pub(crate) enum Agent {
     /// Let a revoked machine in again
     #[command(after_help = "EXAMPLES:\n  lull agent restore desk-17")]
     Restore(Called),
+    /// Bring the agents to another version over the mesh, in waves; without options show how far that is
+    Upgrade(Upgrade),
     /// Take a machine that has left or was revoked off the list for good; what it ran keeps its name
     #[command(after_help = "EXAMPLES:\n  lull agent remove desk-17")]
     Remove(Called),
@@ -66,12 +68,26 @@ pub(crate) struct Called {
 impl Agent {
     /// Whether it changes nothing.
     pub(crate) fn only_shows(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Show(_))
+        match self {
+            Self::List(_) | Self::Show(_) => true,
+            Self::Upgrade(upgrade) => upgrade.only_shows(),
+            Self::Cordon(_)
+            | Self::Uncordon(_)
+            | Self::Drain(_)
+            | Self::Trust(_)
+            | Self::Revoke(_)
+            | Self::Restore(_)
+            | Self::Remove(_) => false,
+        }
     }
 
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
+        if let Self::Upgrade(upgrade) = self {
+            return upgrade.run(context).await;
+        }
         let client = context.server.connect()?;
         let (called, what) = match self {
+            Self::Upgrade(_) => return Ok(Exit::Succeeded),
             Self::List(list) => {
                 if let Some(outage) = client.status().await?.outage {
                     context.out.note(outage.message);
@@ -188,10 +204,18 @@ impl Row for AgentBody {
             Cell::or_dash(capacity.map(|capacity| format!("{} %", capacity.cpu_free_percent))),
             Cell::or_dash(capacity.map(|capacity| bytesize::ByteSize(capacity.memory_free_bytes))),
             Cell::or_dash(self.machine.as_ref().map(|machine| format!("{} {}", machine.os, machine.arch))),
-            Cell::or_dash(self.version.as_deref()),
+            version(self),
             look.time_or_dash(self.last_heard),
             standing::why_of_agent(self).unwrap_or_default().into(),
         ]
+    }
+}
+
+/// What it runs, and that it should be newer if a rollout says so.
+fn version(agent: &AgentBody) -> Cell {
+    match (&agent.version, &agent.behind) {
+        (Some(version), Some(_)) => Cell::toned(format!("{version}, behind"), Tone::Odd),
+        (version, _) => Cell::or_dash(version.as_deref()),
     }
 }
 
@@ -231,6 +255,9 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("asleep", agent.asleep.map(|at| format!("since {}", look.time(at))));
     add("last heard", agent.last_heard.map(|at| look.time(at)));
     add("version", agent.version.clone());
+    let step = |behind: &BehindBody| behind.step.as_ref().map_or(String::new(), |step| format!(", {step}"));
+    add("to become", agent.behind.as_ref().map(|behind| format!("{}{}", behind.version, step(behind))));
+    add("not upgraded", standing::upgrade_trouble(agent));
     if let Some(machine) = &agent.machine {
         let memory = bytesize::ByteSize(machine.memory_bytes);
         add("machine", Some(format!("{} {}, {}, {memory}", machine.os, machine.arch, counted(machine.cores.into(), "core"))));
@@ -298,6 +325,7 @@ mod tests {
             silent_since: None,
             asleep: None,
             version: Some("0.1.0-rc.12".into()),
+            behind: None,
             machine: Some(MachineBody {
                 os: "windows".into(),
                 arch: "aarch64".into(),

@@ -11,3 +11,4 @@ pub(in crate::cli) mod server;
 pub(in crate::cli) mod service;
 pub(in crate::cli) mod status;
 pub(in crate::cli) mod token;
+pub(in crate::cli) mod upgrade;

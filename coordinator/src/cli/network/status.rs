@@ -82,6 +82,10 @@ fn describe(status: &StatusBody, look: &Look) -> String {
     if let Some(outage) = &status.outage {
         text.push_str(&outage_lines(outage, look));
     }
+    for stopped in &status.upgrades_stopped {
+        let then = "`lull agent upgrade` says where; `lull agent upgrade --resume` goes on";
+        text.push_str(&format!("\n{stopped}\nhint: {then}\n"));
+    }
     if !status.jobs.is_empty() {
         text.push('\n');
         text.push_str(&table(JobBody::HEADINGS, status.jobs.iter().map(|job| job.cells(look)).collect(), look));

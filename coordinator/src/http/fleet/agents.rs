@@ -21,6 +21,7 @@ use crate::{
             auth::{Admin, At, Body, Viewer},
             error::{Answer, Refused},
         },
+        fleet::upgrades,
         work::jobs::done,
     },
     store::{Registry, StoreResult, record::AgentRecord},
@@ -42,7 +43,11 @@ pub(crate) async fn all(state: &Interface) -> Answer<Vec<AgentBody>> {
     let views = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
     let views: BTreeMap<AgentId, &AgentView> = views.iter().map(|view| (view.agent, view)).collect();
     let listed = records.iter().filter(|record| record.removed.is_none());
-    Ok(listed.map(|record| shape::agent(record, views.get(&record.agent).copied())).collect())
+    let body = |record: &AgentRecord| {
+        let body = shape::agent(record, views.get(&record.agent).copied());
+        AgentBody { behind: state.coordinator.upgrades.of(record.agent).map(upgrades::behind), ..body }
+    };
+    Ok(listed.map(body).collect())
 }
 
 /// `GET /agents/{id-or-name}`
@@ -57,6 +62,7 @@ pub(crate) async fn found(state: &Interface, called: &str) -> Answer<AgentBody> 
     let look = move |scheduler: &Scheduler| (scheduler.agent(agent), scheduler.idle_hours(agent));
     let (view, hours) = state.coordinator.dispatch.query(move |scheduler, _| look(scheduler)).await?;
     let mut body = shape::agent(&record, view.as_ref());
+    body.behind = state.coordinator.upgrades.of(agent).map(upgrades::behind);
     body.idle_hours = hours.as_ref().map(shape::idle_hours);
     if let Some(report) = state.coordinator.policies.reported(agent) {
         body.policy_version = Some(report.version);

@@ -8,3 +8,4 @@ pub(crate) mod profiles;
 pub(crate) mod registry;
 pub(crate) mod sessions;
 pub(crate) mod status;
+pub(crate) mod upgrades;

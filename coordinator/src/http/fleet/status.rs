@@ -16,7 +16,7 @@ use crate::{
             error::{Answer, Refused},
             takes::without_parameters,
         },
-        fleet::agents,
+        fleet::{agents, upgrades::standing_still},
         work::jobs,
     },
     store::{
@@ -77,6 +77,7 @@ pub(crate) async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json
         store_loss: state.coordinator.loss.as_ref().map(shape::store_loss),
         agents: agents::summary(&agents, &left),
         outage: outage.as_ref().map(shape::outage),
+        upgrades_stopped: standing_still(&state.coordinator.upgrades.all()),
         jobs_active: views.len() as u64,
         tasks,
         jobs,

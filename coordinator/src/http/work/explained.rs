@@ -141,6 +141,7 @@ impl Way<'_> {
                 | PauseReason::Lid
                 | PauseReason::Sleep
                 | PauseReason::Shutdown
+                | PauseReason::Upgrade
                 | PauseReason::Starting => false,
             },
             Some(
@@ -177,6 +178,7 @@ impl Way<'_> {
                 }
                 PauseReason::Hours { opens: None } => say("may never work by its policy", "may never work by their policy"),
                 PauseReason::Starting => say("has just started", "have just started"),
+                PauseReason::Upgrade => say("is being upgraded", "are being upgraded"),
                 PauseReason::Busy { .. } => say("is busy with other programs", "are busy with other programs"),
                 PauseReason::Battery { .. } => say("runs on battery", "run on battery"),
                 other => say(&format!("is paused: {other}"), &format!("are paused, for example {example}: {other}")),

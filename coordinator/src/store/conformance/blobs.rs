@@ -133,11 +133,14 @@ pub(super) async fn a_sweep_keeps_what_is_referred_to(world: World) {
         end.output = Some(Payload::Blob(output));
     }
     world.commit(&[submitted_as(1, "anna", spec), started(attempt(1, 0, 1), 1, 10), result]).await;
+    let package = world.put(b"a package").await;
+    let begun = crate::store::record::RolloutRecord { package, ..rollout(1, "0.2.0") };
+    assert!(world.store.begin_rollout(&world.lead, begun).await.expect("begun"));
 
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(0)).await.expect("an answer"), 0, "young ones are left alone");
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 1);
     assert!(!world.has(&orphan).await);
-    for kept in [module, artifact, movable, movable_artifact, input, output, pack] {
+    for kept in [module, artifact, movable, movable_artifact, input, output, pack, package] {
         assert!(world.has(&kept).await, "{kept:?} is needed");
     }
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 0);

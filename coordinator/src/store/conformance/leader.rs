@@ -11,7 +11,9 @@ use lull_shared::{
 use super::{
     super::{
         Lead, Lost, Store, StoreError, StoreResult, Takeover,
-        record::{AuditRecord, CoordinatorRecord, LeaderRecord, NetworkRecord, NewPolicy, PolicyRecord, Rise, TokenRole},
+        record::{
+            AuditRecord, CoordinatorRecord, LeaderRecord, NetworkRecord, NewPolicy, PolicyRecord, Rise, RolloutMark, TokenRole,
+        },
     },
     LEASE, T0, World,
     sample::{self, at},
@@ -40,6 +42,8 @@ async fn everything(store: &dyn Store, lead: &Lead) -> Vec<StoreResult<()>> {
         store.publish(lead, sample::version("f", b"m")).await.map(drop),
         store.remove_versions(lead, "f", None, "x", at(61)).await.map(drop),
         store.set_policy(lead, policy).await.map(drop),
+        store.begin_rollout(lead, sample::rollout(1, "0.2.0")).await.map(drop),
+        store.mark_rollout(lead, RolloutMark { number: 1, changes: Default::default(), at: at(61), line: None }).await,
         store.sweep_blobs(lead, at(61)).await.map(drop),
     ]
 }

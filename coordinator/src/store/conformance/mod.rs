@@ -8,6 +8,7 @@ mod leader;
 mod model;
 mod reads;
 mod registry;
+mod rollouts;
 pub(crate) mod sample;
 mod second_copies;
 mod tasks;
@@ -168,6 +169,8 @@ cases!(
     tasks::logs_and_results_are_found,
     tasks::what_is_not_there_is_none,
     registry::a_policy_follows_the_one_that_was_read,
+    rollouts::a_rollout_is_remembered_with_how_far_each_agent_is,
+    rollouts::of_each_platform_the_newest_rollout_holds,
     registry::tokens_are_made_listed_and_revoked,
     registry::a_token_authenticates_while_it_is_valid,
     registry::a_machine_enrols_and_is_found_again,

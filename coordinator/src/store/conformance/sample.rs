@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lull_scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
     event::{EndedTask, OpenAttempt, OpenPlace, Retrying},
+    rollout::Plan,
 };
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -13,6 +14,7 @@ use lull_shared::{
     identity::Signed,
     job::{Inputs, JobSpec},
     message::{Build, ModuleKind, Payload, SnapshotRef},
+    release::Platform,
     resources::{Capacity, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
@@ -20,8 +22,8 @@ use lull_shared::{
 
 use super::{
     super::record::{
-        AgentRecord, Bound, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewLabel, NewToken, NewVersion, SignManifest,
-        TokenRole,
+        AgentRecord, Bound, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewLabel, NewToken, NewVersion, RolloutRecord,
+        SignManifest, TokenRole,
     },
     T0, World,
 };
@@ -292,6 +294,22 @@ impl SignManifest for Numbered {
 pub(crate) fn label(function: &str, label: &str, number: u32, follows: u64, before: Option<u64>) -> NewLabel {
     let (function, label, by) = (function.into(), label.into(), "root".into());
     NewLabel { function, label, number, follows, before, back: false, by, at: at(5) }
+}
+
+/// A rollout about to begin.
+pub(crate) fn rollout(number: u64, version: &str) -> RolloutRecord {
+    RolloutRecord {
+        number,
+        platform: Platform::DebAmd64,
+        version: version.into(),
+        package: BlobRef::of(b"some package"),
+        release: Signed { body: vec![1, 2], signature: vec![3; 64] },
+        expires: at(1_000),
+        plan: Plan::default(),
+        standing: Default::default(),
+        begun: at(2),
+        begun_by: "root".into(),
+    }
 }
 
 /// A version about to be published.

@@ -14,7 +14,7 @@ use super::{World, sample::*};
 use crate::store::record::{NewPolicy, PolicyRecord};
 
 /// Every view that a database has.
-pub(crate) const VIEWS: [&str; 16] = [
+pub(crate) const VIEWS: [&str; 17] = [
     "agent_hours",
     "agent_list",
     "attempt_list",
@@ -29,6 +29,7 @@ pub(crate) const VIEWS: [&str; 16] = [
     "move_list",
     "policy_list",
     "quarantine_list",
+    "rollout_list",
     "task_list",
     "version_list",
 ];
@@ -62,6 +63,7 @@ pub(crate) async fn every_view_can_be_read(world: World) {
     assert!(world.store.set_policy(&world.lead, policy).await.expect("kept"));
     let label = label("resize", "stable", 1, 0, None);
     assert!(world.store.move_label(&world.lead, label).await.expect("an answer"));
+    assert!(world.store.begin_rollout(&world.lead, rollout(1, "0.2.0")).await.expect("begun"));
     let hours = IdleHours::from_bytes(&[100; HOURS], None, 60).expect("a share");
     let kind = QuarantineKind::Output;
     let quarantined = Change::AgentQuarantined { agent: AgentId(1), kind, reason: "it differed".into(), at: at(31) };

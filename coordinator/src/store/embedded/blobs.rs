@@ -170,6 +170,7 @@ const RANGE: &str = "SELECT blobs.blob_id,
         EXISTS (SELECT 1 FROM jobs WHERE jobs.pack_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM results WHERE results.blob_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM version_blobs WHERE version_blobs.digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM rollouts WHERE rollouts.package_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM blob_links WHERE blob_links.digest = blobs.digest))) AS unused
     FROM blobs WHERE blobs.blob_id > ?1 ORDER BY blobs.blob_id LIMIT ?3";
 
@@ -179,6 +180,7 @@ const GIVE_UP: &str = "UPDATE blobs SET digest = NULL, size_bytes = NULL, outlin
         EXISTS (SELECT 1 FROM jobs WHERE jobs.pack_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM results WHERE results.blob_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM version_blobs WHERE version_blobs.digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM rollouts WHERE rollouts.package_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM blob_links WHERE blob_links.digest = blobs.digest)))";
 
 /// What a sweep asks, for a look at its plans.

@@ -323,6 +323,73 @@ pub(super) fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, 
     Ok(true)
 }
 
+// --- Rollouts ---
+
+const NEWEST: &str = "NOT EXISTS (SELECT 1 FROM rollouts AS newer WHERE newer.platform = rollouts.platform
+    AND newer.number > rollouts.number)";
+
+/// The newest of each platform.
+pub(super) fn rollouts(tx: &Transaction<'_>) -> Result<Vec<RolloutRecord>, Fail> {
+    let sql = format!("SELECT * FROM rollouts WHERE {NEWEST} ORDER BY number");
+    let records = all(tx, &sql, [], rows::rollout_record)?;
+    let sql = format!(
+        "SELECT rollout_agents.* FROM rollouts JOIN rollout_agents ON rollout_agents.number = rollouts.number
+         WHERE {NEWEST} ORDER BY rollouts.number, rollout_agents.agent_id"
+    );
+    Ok(rows::rollouts(records, all(tx, &sql, [], rows::rollout_agent)?))
+}
+
+/// Begins one, if its number is above those of all others.
+pub(super) fn begin_rollout(tx: &Transaction<'_>, new: &RolloutRecord) -> Result<bool, Fail> {
+    let newest: i64 = tx.query_row("SELECT coalesce(max(number), 0) FROM rollouts", [], |row| row.get(0))?;
+    if newest >= number(new.number) {
+        return Ok(false);
+    }
+    tx.execute(
+        "INSERT INTO rollouts (number, platform, version, package_digest, package_bytes, release_body, release_sign, expires_us,
+             plan_text, waves_begun, forgiven, stopped, begun_us, begun_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, NULL, ?10, ?11)",
+        params![
+            number(new.number),
+            new.platform.as_str(),
+            bounds::name(&new.version),
+            *new.package.digest.as_bytes(),
+            number(new.package.size_bytes),
+            new.release.body,
+            new.release.signature,
+            new.expires.0,
+            json(&new.plan),
+            new.begun.0,
+            bounds::name(&new.begun_by),
+        ],
+    )?;
+    let (action, subject, detail) = decide::rollout_begins(new);
+    insert_audit(tx, &audit_row(new.begun, &new.begun_by, action, subject, &detail))?;
+    Ok(true)
+}
+
+/// Keeps what has changed.
+pub(super) fn mark_rollout(tx: &Transaction<'_>, mark: &RolloutMark) -> Result<(), Fail> {
+    let (changes, of) = (&mark.changes, number(mark.number));
+    let stopped = changes.stopped.as_deref().map(bounds::reason);
+    tx.execute(
+        "UPDATE rollouts SET waves_begun = ?2, forgiven = ?3, stopped = ?4 WHERE number = ?1",
+        params![of, changes.begun, changes.forgiven, stopped],
+    )?;
+    let mut keep = tx.prepare_cached(
+        "INSERT INTO rollout_agents (number, agent_id, step, reason, changed_us) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (number, agent_id) DO UPDATE SET step = ?3, reason = ?4, changed_us = ?5",
+    )?;
+    for (agent, step) in &changes.agents {
+        let reason = step.reason().map(bounds::reason);
+        keep.execute(params![of, number(agent.0), step.as_str(), reason, mark.at.0])?;
+    }
+    if let Some(RolloutLine { by, action, detail }) = &mark.line {
+        insert_audit(tx, &audit_row(mark.at, by, action, decide::rollout_subject(mark.number), detail))?;
+    }
+    Ok(())
+}
+
 /// The newest lines of the audit, newest first.
 pub(super) fn audit(tx: &Transaction<'_>, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
     all(tx, "SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?1", [limit], rows::audit_record)
@@ -431,6 +498,18 @@ impl Registry for Embedded {
 
     async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
         self.fenced(lead, move |tx| set_policy(tx, &policy)).await
+    }
+
+    async fn rollouts(&self) -> StoreResult<Vec<RolloutRecord>> {
+        self.read(rollouts).await
+    }
+
+    async fn begin_rollout(&self, lead: &Lead, rollout: RolloutRecord) -> StoreResult<bool> {
+        self.fenced(lead, move |tx| begin_rollout(tx, &rollout)).await
+    }
+
+    async fn mark_rollout(&self, lead: &Lead, mark: RolloutMark) -> StoreResult<()> {
+        self.fenced(lead, move |tx| mark_rollout(tx, &mark)).await
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {

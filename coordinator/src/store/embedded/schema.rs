@@ -9,10 +9,11 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub(super) static MIGRATIONS: [Migration; 3] = [
+pub(super) static MIGRATIONS: [Migration; 4] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
     Migration { number: 2, name: "leaving", sql: include_str!("../migrations/embedded/0002_leaving.sql") },
     Migration { number: 3, name: "labels", sql: include_str!("../migrations/embedded/0003_labels.sql") },
+    Migration { number: 4, name: "rollouts", sql: include_str!("../migrations/embedded/0004_rollouts.sql") },
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (

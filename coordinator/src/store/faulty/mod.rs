@@ -212,6 +212,9 @@ passed_on! { Registry:
     fenced async fn remove_versions(&self, lead: &Lead, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
     read async fn policy(&self) -> Option<PolicyRecord>;
     fenced async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> bool;
+    read async fn rollouts(&self) -> Vec<RolloutRecord>;
+    fenced async fn begin_rollout(&self, lead: &Lead, rollout: RolloutRecord) -> bool;
+    fenced async fn mark_rollout(&self, lead: &Lead, mark: RolloutMark) -> ();
     read async fn audit(&self, limit: u32) -> Vec<AuditRecord>;
 }
 

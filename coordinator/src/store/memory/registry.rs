@@ -174,6 +174,38 @@ impl State {
         true
     }
 
+    pub(super) fn begin_rollout(&mut self, new: &RolloutRecord) -> bool {
+        if self.rollouts.keys().next_back().is_some_and(|newest| *newest >= new.number) {
+            return false;
+        }
+        let (action, subject, detail) = decide::rollout_begins(new);
+        let begun_by = bounds::name(&new.begun_by);
+        let record = RolloutRecord { standing: Default::default(), version: bounds::name(&new.version), begun_by, ..new.clone() };
+        self.rollouts.insert(new.number, Arc::new(record));
+        self.audit(new.begun, &new.begun_by, action, subject, &detail);
+        true
+    }
+
+    pub(super) fn mark_rollout(&mut self, mark: &RolloutMark) {
+        let RolloutMark { number, changes, at, line } = mark;
+        if let Some(record) = self.rollouts.get_mut(number) {
+            let standing = &mut Arc::make_mut(record).standing;
+            (standing.begun, standing.forgiven) = (changes.begun, changes.forgiven);
+            standing.stopped = changes.stopped.as_deref().map(bounds::reason);
+            standing.agents.extend(changes.agents.clone());
+        }
+        if let Some(RolloutLine { by, action, detail }) = line {
+            self.audit(*at, by, action, decide::rollout_subject(*number), detail);
+        }
+    }
+
+    /// The newest of each platform.
+    pub(super) fn newest_rollouts(&self) -> Vec<RolloutRecord> {
+        let newer =
+            |one: &RolloutRecord| self.rollouts.values().any(|two| two.platform == one.platform && two.number > one.number);
+        self.rollouts.values().filter(|one| !newer(one)).map(|one| RolloutRecord::clone(one)).collect()
+    }
+
     pub(super) fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord> {
         let found = self.tokens.iter().find(|found| found.1 == *fingerprint).map(|found| &found.0)?;
         let valid = found.role != TokenRole::Agent && found.revoked.is_none() && !decide::expired(found, now);
@@ -273,6 +305,7 @@ impl State {
 
     pub(super) fn sweep(&mut self, before: Timestamp) -> u64 {
         let mut used: BTreeSet<Digest> = self.versions.iter().flat_map(|version| version.blobs.clone()).collect();
+        used.extend(self.rollouts.values().map(|rollout| rollout.package.digest));
         for job in self.jobs.values() {
             if let Inputs::Pack { pack, .. } = &job.new.spec.inputs {
                 used.insert(pack.digest);
@@ -415,6 +448,21 @@ impl Registry for Memory {
 
     async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
         self.write(lead, |state| Ok(state.set_policy(&policy)))
+    }
+
+    async fn rollouts(&self) -> StoreResult<Vec<RolloutRecord>> {
+        self.read(State::newest_rollouts)
+    }
+
+    async fn begin_rollout(&self, lead: &Lead, rollout: RolloutRecord) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.begin_rollout(&rollout)))
+    }
+
+    async fn mark_rollout(&self, lead: &Lead, mark: RolloutMark) -> StoreResult<()> {
+        self.write(lead, |state| {
+            state.mark_rollout(&mark);
+            Ok(())
+        })
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {

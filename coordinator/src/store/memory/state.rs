@@ -25,8 +25,8 @@ use super::super::{
     bounds,
     lead::Counts,
     record::{
-        AgentRecord, AuditRecord, CoordinatorRecord, LabelRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord,
-        VersionRecord, who,
+        AgentRecord, AuditRecord, CoordinatorRecord, LabelRecord, NetworkRecord, PolicyRecord, Resumed, RolloutRecord,
+        TokenRecord, VersionRecord, who,
     },
     turn::{BREACH_FOUND_BY, Broken, audit_row, breach_words, changes_who_is_out, finish_by_words, intake_action, stop_action},
     usage,
@@ -55,6 +55,8 @@ pub(super) struct State {
     pub label_moves: Vec<Arc<LabelRecord>>,
     /// By version.
     pub policies: Vec<Arc<PolicyRecord>>,
+    /// By number.
+    pub rollouts: BTreeMap<u64, Arc<RolloutRecord>>,
     pub audit: Vector<Arc<AuditRecord>>,
     /// Slot-microseconds by job and hour.
     pub usage: OrdMap<(JobId, i64), i64>,

@@ -45,9 +45,12 @@ struct Recorder {
 fn texts() -> Vec<String> {
     let json = |text: Result<String, serde_json::Error>| text.expect("our own types are JSON");
     let mut texts: Vec<String> =
-        ["active", "succeeded", "queued", "open", "plain", "preview1", "output", "admin", "[]", "{}"].map(str::to_owned).into();
+        ["active", "succeeded", "queued", "open", "plain", "preview1", "output", "admin", "[]", "{}", "deb_amd64", "told"]
+            .map(str::to_owned)
+            .into();
     texts.push(json(serde_json::to_string(&sample::spec(2))));
     texts.push(json(serde_json::to_string(&PolicyRecord::default().book)));
+    texts.push(json(serde_json::to_string(&lull_scheduler::rollout::Plan::default())));
     texts.push(json(serde_json::to_string(&Failure::Exit { code: 3 })));
     texts.push(json(serde_json::to_string(&PauseReason::Touched)));
     texts

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
+use lull_scheduler::rollout::Step;
 use lull_shared::{
     id::{AgentId, TokenId, VersionId},
     time::Timestamp,
@@ -309,6 +310,48 @@ impl Registry for SqlServer {
             bounds::reason(&policy.detail).into(),
         ];
         Ok(settled(&self.session, lead, statements::SET_POLICY, values).await? == Some(1))
+    }
+
+    async fn rollouts(&self) -> StoreResult<Vec<RolloutRecord>> {
+        let answer = self.session.read(statements::ROLLOUTS, &[]).await?;
+        Ok(rows::rollouts(all(&answer, 0, rows::rollout_record)?, all(&answer, 1, rows::rollout_agent)?))
+    }
+
+    async fn begin_rollout(&self, lead: &Lead, rollout: RolloutRecord) -> StoreResult<bool> {
+        let (_, _, detail) = decide::rollout_begins(&rollout);
+        let values = vec![
+            number(rollout.number).into(),
+            rollout.platform.as_str().into(),
+            bounds::name(&rollout.version).into(),
+            rollout.package.digest.as_bytes()[..].into(),
+            number(rollout.package.size_bytes).into(),
+            rollout.release.body.into(),
+            rollout.release.signature.into(),
+            rollout.expires.0.into(),
+            json!(rollout.plan).to_string().into(),
+            rollout.begun.0.into(),
+            bounds::name(&rollout.begun_by).into(),
+            bounds::reason(&detail).into(),
+        ];
+        Ok(settled(&self.session, lead, statements::BEGIN_ROLLOUT, values).await? == Some(1))
+    }
+
+    async fn mark_rollout(&self, lead: &Lead, mark: RolloutMark) -> StoreResult<()> {
+        let RolloutMark { number: of, changes, at, line } = mark;
+        let row = |(agent, step): (&AgentId, &Step)| json!({ "a": number(agent.0), "s": step.as_str(), "r": step.reason().map(bounds::reason) });
+        let agents: Vec<_> = changes.agents.iter().map(row).collect();
+        let values = vec![
+            number(of).into(),
+            u32::from(changes.begun).into(),
+            changes.forgiven.into(),
+            changes.stopped.as_deref().map(bounds::reason).into(),
+            json!(agents).to_string().into(),
+            at.0.into(),
+            line.as_ref().map(|line| bounds::name(&line.by)).into(),
+            line.as_ref().map(|line| line.action.clone()).into(),
+            line.as_ref().map(|line| bounds::reason(&line.detail)).into(),
+        ];
+        Ok(settled(&self.session, lead, statements::MARK_ROLLOUT, values).await.map(drop)?)
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {

@@ -13,11 +13,12 @@ use super::{
 use crate::store::rows::{self, Columns, Damaged};
 
 /// The steps, in order. A released one never changes.
-pub(crate) static MIGRATIONS: [Migration; 4] = [
+pub(crate) static MIGRATIONS: [Migration; 5] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") },
     Migration { number: 2, name: "turn", sql: include_str!("../migrations/sqlserver/0002_turn.sql") },
     Migration { number: 3, name: "leaving", sql: include_str!("../migrations/sqlserver/0003_leaving.sql") },
     Migration { number: 4, name: "labels", sql: include_str!("../migrations/sqlserver/0004_labels.sql") },
+    Migration { number: 5, name: "rollouts", sql: include_str!("../migrations/sqlserver/0005_rollouts.sql") },
 ];
 
 /// Building indexes on tables that are full takes long; new ones take a second.

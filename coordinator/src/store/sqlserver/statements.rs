@@ -135,6 +135,9 @@ statements! {
     REMOVE_VERSIONS = fenced "remove_versions" [];
     POLICY = plain "policy" [rows::policy_record];
     SET_POLICY = fenced "set_policy" [];
+    ROLLOUTS = plain "rollouts" [rows::rollout_record, rows::rollout_agent];
+    BEGIN_ROLLOUT = fenced "begin_rollout" [];
+    MARK_ROLLOUT = fenced "mark_rollout" [];
     AUDIT = plain "audit" [rows::audit_record];
     BLOB_BEGIN = plain "blob_begin" [|row: &dyn Columns| { rows::int(row, "result")?; outcome(row) }];
     BLOB_TOUCH = plain "blob_touch" [|row: &dyn Columns| { rows::int(row, "result")?; outcome(row) }];

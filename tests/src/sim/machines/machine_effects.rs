@@ -27,7 +27,12 @@ impl World {
             Effect::Close(reason) => self.close(id, &reason),
             Effect::Probe(part) => self.machines[id].own.push_back(Event::Probed { part, result: Ok(()) }),
             Effect::ReadLog { .. } => {}
-            Effect::Adopt(_) | Effect::Learn(_) | Effect::KeepPolicy(_) | Effect::Wake(_) | Effect::Log(_) => {}
+            Effect::Adopt(_)
+            | Effect::Learn(_)
+            | Effect::KeepPolicy(_)
+            | Effect::Upgrade(_)
+            | Effect::Wake(_)
+            | Effect::Log(_) => {}
             Effect::Publish(capacity) => self.gossip(capacity),
             Effect::Fetch(blob) => self.fetch(id, blob),
             Effect::Unpin(digest) => self.unpin(id, digest),

@@ -10,4 +10,5 @@ IF NOT EXISTS (SELECT 1 FROM lull.jobs AS jobs WHERE jobs.pack_digest IS NOT NUL
         NOT EXISTS (SELECT 1 FROM lull.jobs AS jobs WHERE jobs.pack_digest = blobs.digest)
         AND NOT EXISTS (SELECT 1 FROM lull.results AS results WHERE results.blob_digest = blobs.digest)
         AND NOT EXISTS (SELECT 1 FROM lull.version_blobs AS version_blobs WHERE version_blobs.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM lull.rollouts AS rollouts WHERE rollouts.package_digest = blobs.digest)
         AND NOT EXISTS (SELECT 1 FROM lull.blob_links AS blob_links WHERE blob_links.digest = blobs.digest)));

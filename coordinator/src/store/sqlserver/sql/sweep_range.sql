@@ -4,6 +4,7 @@ SELECT range.blob_id, blob_pieces.pieces,
             NOT EXISTS (SELECT 1 FROM lull.jobs AS jobs WHERE jobs.pack_digest = range.digest)
             AND NOT EXISTS (SELECT 1 FROM lull.results AS results WHERE results.blob_digest = range.digest)
             AND NOT EXISTS (SELECT 1 FROM lull.version_blobs AS version_blobs WHERE version_blobs.digest = range.digest)
+            AND NOT EXISTS (SELECT 1 FROM lull.rollouts AS rollouts WHERE rollouts.package_digest = range.digest)
             AND NOT EXISTS (SELECT 1 FROM lull.blob_links AS blob_links WHERE blob_links.digest = range.digest)))
         THEN 1 ELSE 0 END AS unused
 FROM (
