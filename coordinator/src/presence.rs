@@ -164,6 +164,8 @@ pub fn url_of(scheme: &str, listening: SocketAddr, machine: &str) -> String {
 
 /// An interface on loopback is for whoever comes from there.
 fn portal_from(url: &str, from: &Multiaddr) -> Option<String> {
+    // Without the pin of its key: that is for programs.
+    let url = url.split('#').next().unwrap_or_default();
     let here = from.iter().any(|part| match part {
         Protocol::Ip4(ip) => ip.is_loopback(),
         Protocol::Ip6(ip) => ip.is_loopback(),
