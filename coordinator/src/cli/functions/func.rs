@@ -11,7 +11,7 @@ use crate::{
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
-        functions::publish,
+        functions::{diff::Diff, publish},
         shown::output::{Cell, Deed, Look, Row, counted, pairs},
     },
     publishing::NOT_MOVABLE,
@@ -32,6 +32,8 @@ pub(crate) enum Func {
     /// Show a version: digest, size, imports and exports
     #[command(after_help = "EXAMPLES:\n  lull func show stats\n  lull func show stats@2 -o json")]
     Show(Called),
+    /// Show what two versions differ in: digests, sizes, imports, options, and the text of scripts
+    Diff(Diff),
     /// Let a label stand for this version: `stable` is what the function's name alone stands for
     #[command(after_help = PROMOTE)]
     Promote(Promote),
@@ -166,6 +168,7 @@ impl Func {
     async fn look(&self, context: &Context) -> Outcome {
         match self {
             Self::Publish(_) => unreachable!("it was taken before"),
+            Self::Diff(diff) => diff.run(context).await,
             Self::Publication(publication) => publish::publication(publication, context).await,
             Self::List => {
                 context.out.list(&context.server.connect()?.functions().await?.items)?;
@@ -209,7 +212,7 @@ pub(crate) fn own_name(file: &Path) -> Option<String> {
     (!safe.is_empty()).then(|| safe.to_owned())
 }
 
-fn named(text: &str) -> Result<Named, String> {
+pub(super) fn named(text: &str) -> Result<Named, String> {
     text.parse().map_err(|wrong: NoVersion| wrong.to_string())
 }
 
@@ -273,7 +276,7 @@ impl Row for FunctionBody {
     }
 }
 
-fn kind(function: &FunctionBody) -> &'static str {
+pub(super) fn kind(function: &FunctionBody) -> &'static str {
     match function.kind {
         lull_shared::message::ModuleKind::Preview1 => "module",
         lull_shared::message::ModuleKind::Component => "component",

@@ -1,5 +1,6 @@
 //! Functions: how they are published, and what it costs to move them.
 
+pub(in crate::cli) mod diff;
 pub(in crate::cli) mod func;
 pub(in crate::cli) mod local;
 pub(in crate::cli) mod publish;
