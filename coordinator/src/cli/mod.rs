@@ -101,7 +101,7 @@ enum Command {
     /// Tasks: list, show, logs, explain
     #[command(subcommand, after_help = "EXAMPLES:\n  lull task list j42 --state failed\n  lull task logs -f j42.7")]
     Task(task::Task),
-    /// Functions: publish, publication, list, show, diff, promote, rollback, remove
+    /// Functions: new, build, run, watch, publish, publication, list, show, diff, promote, rollback, remove
     #[command(subcommand, after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func show stats")]
     Func(func::Func),
     /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore, remove

@@ -11,7 +11,12 @@ use crate::{
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
-        functions::{diff::Diff, publish},
+        functions::{
+            develop::{Build, Run},
+            diff::Diff,
+            new::New,
+            publish,
+        },
         shown::output::{Cell, Deed, Look, Row, counted, pairs},
     },
     publishing::NOT_MOVABLE,
@@ -21,6 +26,14 @@ use crate::{
 /// What can be done with functions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Func {
+    /// Make a project: a source file that works, an input to try it on, and lull.toml
+    New(New),
+    /// Build the project of this folder, as its lull.toml says
+    Build(Build),
+    /// Build the project and run it here on one input, as an agent would
+    Run(Run),
+    /// The same again on every change of a file
+    Watch(Run),
     /// Publish a module as a new version of its function, unless it is a version with these options already
     Publish(Publish),
     /// Show what became of a publication, wait for it, or stop it; without one, list all that are known
@@ -68,11 +81,17 @@ pub(crate) struct Publication {
 #[command(
     after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func publish target/wasm32-wasip1/release/risk.wasm --name risk --canonical-nans
   lull func publish risk.wasm --sample scenario-7.json -- --paths 10000
-  lull func publish report.js"
+  lull func publish report.js
+  lull func publish --project risk\n\n\
+Without a file the project of this folder is built and published, as its lull.toml says; what is given here wins."
 )]
 pub(crate) struct Publish {
-    /// A module (a WASI command, wasm32-wasip1, or a component that exports wasi:cli/run), or a script in JavaScript
-    pub file: PathBuf,
+    /// A module (a WASI command, wasm32-wasip1, or a component that exports wasi:cli/run), or a script in JavaScript; the
+    /// project's if left out
+    pub file: Option<PathBuf>,
+    /// The project's folder, in which lull.toml is
+    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "file")]
+    pub project: PathBuf,
     /// What the function is called; the file's name without its ending if left out
     #[arg(long, value_name = "NAME", value_parser = crate::cli::typed::amount::function_name)]
     pub name: Option<String>,
@@ -80,9 +99,9 @@ pub(crate) struct Publish {
     #[arg(long)]
     pub canonical_nans: bool,
     /// Whether to make a second build whose running tasks can be moved to another machine: if the module allows it (auto),
-    /// always (a module that does not allow it is not published) or never
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
-    pub migratable: When,
+    /// always (a module that does not allow it is not published) or never [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub migratable: Option<When>,
     /// Run both builds on this input here, side by side, and remember what moving costs; otherwise it is guessed
     #[arg(long, value_name = "FILE")]
     pub sample: Option<PathBuf>,
@@ -157,6 +176,7 @@ impl Func {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::Publish(wanted) => publish::run(wanted, context).await,
+            Self::New(new) => new.run(context),
             other => tokio::select! {
                 outcome = other.look(context) => outcome,
                 () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
@@ -167,7 +187,10 @@ impl Func {
     /// What can be broken off anywhere.
     async fn look(&self, context: &Context) -> Outcome {
         match self {
-            Self::Publish(_) => unreachable!("it was taken before"),
+            Self::Publish(_) | Self::New(_) => unreachable!("it was taken before"),
+            Self::Build(build) => build.run(context).await,
+            Self::Run(run) => run.run(context).await,
+            Self::Watch(run) => run.watch(context).await,
             Self::Diff(diff) => diff.run(context).await,
             Self::Publication(publication) => publish::publication(publication, context).await,
             Self::List => {

@@ -26,7 +26,9 @@ use crate::{
         Context,
         exit::{Exit, Failure, Outcome},
         functions::{
+            develop,
             func::{Publication, Publish, moves, own_name},
+            project::Project,
             sample::Sample,
             source,
         },
@@ -59,7 +61,8 @@ pub(crate) async fn run(wanted: &Publish, context: &Context) -> Outcome {
         Err(failure) if failure.exit == Exit::Interrupted => return Err(interrupted(failure, begun)),
         published => published?,
     };
-    show(&published, context)?;
+    let (published, submission) = published;
+    show(&published, submission.as_deref(), context)?;
     tell_of_stable(&client, &published, context).await;
     Ok(Exit::Succeeded)
 }
@@ -89,27 +92,41 @@ fn interrupted(failure: Failure, begun: Option<PublicationId>) -> Failure {
     }
 }
 
+/// Publishes it, and says how it is submitted if its project asks for more than is usual.
 async fn measured(
     wanted: &Publish,
     context: &Context,
     client: &Client,
     begun: &mut Option<PublicationId>,
-) -> Result<PublishedBody, Failure> {
-    let source = source(&wanted.file, context).await?;
-    let (canonical_nans, migratable) = (wanted.canonical_nans, wanted.migratable.into());
+) -> Result<(PublishedBody, Option<String>), Failure> {
+    let project = match &wanted.file {
+        Some(_) => None,
+        None => Some(Project::open(&wanted.project).await?),
+    };
+    if let Some(project) = &project {
+        develop::build(project, context).await?;
+    }
+    let file = wanted.file.clone().or_else(|| project.as_ref().map(Project::module)).unwrap_or_default();
+    let source = source(&file, context).await?;
+    let canonical_nans = wanted.canonical_nans || project.as_ref().is_some_and(|project| project.canonical_nans);
+    let migratable = wanted.migratable.map(Into::into).or_else(|| project.as_ref().map(|project| project.migratable));
+    let migratable = migratable.unwrap_or_default();
     let mut options = PublishOptions { canonical_nans, migratable, cost_percent: None };
     if let Some(input) = &wanted.sample {
         let steps = Mutex::new(Steps::new(&context.out));
-        let sample = Sample { input, args: &wanted.args, canonical_nans };
+        let args: Vec<String> = project.iter().flat_map(|project| &project.args).chain(&wanted.args).cloned().collect();
+        let sample = Sample { input, args: &args, canonical_nans };
         let tell = |step: &str| steps.lock().unwrap_or_else(PoisonError::into_inner).show(step, "");
         let measured = sample.measure(&source.path, tell).await?;
         drop(steps);
         context.out.note(measured.to_string());
         options.cost_percent = measured.cost_percent();
     }
-    let own = own_name(&wanted.file);
-    let name = wanted.name.as_deref().or(own.as_deref()).ok_or_else(|| nameless(&wanted.file))?;
-    send(context, client, &source.path, name, options, begun).await
+    let own = project.as_ref().map(|project| project.name.clone()).or_else(|| own_name(&file));
+    let name = wanted.name.as_deref().or(own.as_deref()).ok_or_else(|| nameless(&file))?;
+    let published = send(context, client, &source.path, name, options, begun).await?;
+    let submission = project.and_then(|project| project.submission(&published.function.called()));
+    Ok((published, submission))
 }
 
 fn nameless(file: &Path) -> Failure {
@@ -122,7 +139,7 @@ async fn source(file: &Path, context: &Context) -> Result<source::Module, Failur
     source::Module::of(file, &context.out, tell).await
 }
 
-fn show(published: &PublishedBody, context: &Context) -> Result<(), Failure> {
+fn show(published: &PublishedBody, submission: Option<&str>, context: &Context) -> Result<(), Failure> {
     let function = &published.function;
     let called = function.called();
     context.out.one(published, &called, |_| format!("{called}\n"))?;
@@ -137,7 +154,11 @@ fn show(published: &PublishedBody, context: &Context) -> Result<(), Failure> {
             format!("is published: a version of its own, since {other} is the same module with other options")
         }
     };
-    context.out.note(format!("{called} {what}; `lull submit {called} INPUT...` runs it"));
+    let runs = match submission {
+        Some(submission) => format!("`{submission}` runs it as lull.toml says"),
+        None => format!("`lull submit {called} INPUT...` runs it"),
+    };
+    context.out.note(format!("{called} {what}; {runs}"));
     Ok(())
 }
 
@@ -334,7 +355,7 @@ pub(crate) async fn publication(wanted: &Publication, context: &Context) -> Outc
         let mut steps = Steps::new(&context.out);
         let ended = follow(&client, found, &mut steps).await?;
         drop(steps);
-        show(&published(ended)?, context)?;
+        show(&published(ended)?, None, context)?;
         return Ok(Exit::Succeeded);
     }
     context.out.one(&found, &id.to_string(), |look| describe(&found, look))?;
