@@ -18,6 +18,7 @@ mod moves;
 mod owner;
 mod policy;
 mod private_mesh;
+mod projects;
 mod publishing;
 mod refusals;
 mod restored;

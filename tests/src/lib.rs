@@ -7,3 +7,4 @@ pub mod processes;
 pub mod proxy;
 pub mod sim;
 pub mod sockets;
+pub mod toolchains;

@@ -5,9 +5,10 @@
 
 use std::{
     env,
-    path::Path,
     process::{Command, Stdio},
 };
+
+use lull_tests::toolchains::{missing, without_c, without_rust};
 
 /// A check that needs more than Rust, and what it needs; none if that is there.
 struct Optional {
@@ -38,6 +39,8 @@ fn optional() -> Vec<Optional> {
         Optional { check: "the installers for Windows", lacks: missing(&["wixl"]) },
         Optional { check: "the sensor under X11", lacks: missing(&["Xvfb", "xdotool"]) },
         Optional { check: "sleep and inhibitors by D-Bus", lacks: missing(&["dbus-daemon"]).or_else(without_mock) },
+        Optional { check: "a project in Rust", lacks: without_rust() },
+        Optional { check: "a project in C", lacks: without_c() },
     ]
 }
 
@@ -47,13 +50,6 @@ fn without_windows() -> Option<String> {
 
 fn unset(variable: &str) -> Option<String> {
     env::var_os(variable).is_none().then(|| format!("{variable} is not set"))
-}
-
-fn missing(programs: &[&str]) -> Option<String> {
-    let paths = env::var_os("PATH").unwrap_or_default();
-    let is_there = |program: &str| env::split_paths(&paths).any(|folder| Path::new(&folder).join(program).is_file());
-    let missing: Vec<&str> = programs.iter().copied().filter(|program| !is_there(program)).collect();
-    (!missing.is_empty()).then(|| format!("{} is not installed", missing.join(", ")))
 }
 
 /// The mock of logind is a module of Python.
