@@ -78,9 +78,7 @@ impl Upgrade {
             (false, false) => {
                 let listed = client.upgrades().await?.items;
                 if listed.is_empty() {
-                    context
-                        .out
-                        .note("no rollout was ever begun here\nhint: `lull agent upgrade --to FILE` begins one".to_owned());
+                    context.out.note("no rollout was ever begun here\nhint: `lull agent upgrade --to FILE` begins one");
                 }
                 for words in listed.iter().map(describe).filter(|words| !words.is_empty()) {
                     context.out.note(words);

@@ -15,7 +15,7 @@ pub(super) async fn a_rollout_is_remembered_with_how_far_each_agent_is(world: Wo
     assert_eq!(store.rollouts().await.expect("an answer"), []);
     let begun = rollout(5, "0.2.0");
     assert!(store.begin_rollout(lead, begun.clone()).await.expect("an answer"));
-    assert_eq!(store.rollouts().await.expect("an answer"), [begun.clone()]);
+    assert_eq!(store.rollouts().await.expect("an answer"), std::slice::from_ref(&begun));
     let agents = [(AgentId(1), Step::Told), (AgentId(2), Step::Failed("dpkg: \u{e4}nd".into()))].into();
     let changes = Unsaved { begun: 1, forgiven: 0, stopped: None, agents };
     store.mark_rollout(lead, mark(5, changes, None)).await.expect("kept");
