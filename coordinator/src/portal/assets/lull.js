@@ -30,10 +30,11 @@
     let value = {};
     try { value = text ? JSON.parse(text) : {}; } catch { value = { text }; }
     if (answer.ok) return value;
+    if (answer.status === 401 && one(".bar nav")) throw { ...value.error, signin: true };
     throw value.error || { message: `the coordinator answered ${answer.status}`, hint: "try again in a moment" };
   }
 
-  function tell(where, message, hint, fine) {
+  function tell(where, message, hint, fine, signin) {
     let line = where.nextElementSibling;
     if (!line || !line.classList.contains("told")) {
       line = document.createElement("p");
@@ -46,6 +47,12 @@
       const small = document.createElement("small");
       small.textContent = hint;
       line.append(small);
+    }
+    if (signin) {
+      const link = document.createElement("a");
+      link.href = `/signin?next=${encodeURIComponent(location.pathname + location.search)}${location.hash}`;
+      link.textContent = "Sign in again";
+      line.append(link);
     }
     return line;
   }
@@ -73,9 +80,12 @@
     return body;
   }
 
+  // A setting's value: a number or yes and no as such, all else as text.
+  const typed = (text) => (/^-?\d+$/.test(text.trim()) ? Number(text) : { true: true, false: false }[text.trim()] ?? text.trim());
+
   const shapes = {
     // One setting, for all machines or for those that meet the conditions.
-    policy: ({ key, value, conditions = [], reset }) => ({ conditions, set: reset ? {} : { [key]: value }, reset: reset ? [key] : [] }),
+    policy: ({ key, value = "", conditions = [], reset }) => ({ conditions, set: reset ? {} : { [key]: typed(value) }, reset: reset ? [key] : [] }),
   };
 
   async function act(what, body, submitter) {
@@ -86,8 +96,10 @@
     const where = what.closest(".row, .fields") && what.matches("button") ? what.closest(".row, .fields") : what;
     try {
       const given = shape ? shapes[shape](body) : body;
+      // What a path names in braces is a field of the form.
+      const path = what.dataset.path.replace(/\{(\w+)\}/g, (_, name) => { const value = given[name]; delete given[name]; return encodeURIComponent(value); });
       const preview = submitter && submitter.dataset.preview;
-      const value = preview ? await ask("POST", preview, given) : await ask(what.dataset.method, what.dataset.path, given);
+      const value = preview ? await ask("POST", preview, given) : await ask(what.dataset.method, path, given);
       if (preview) {
         const machines = value.machines === 1 ? "1 machine" : `${value.machines} machines`;
         const changes = value.changes.length ? value.changes.join("; ") : "nothing would change";
@@ -99,16 +111,18 @@
         shown.tabIndex = 0;
         line.append(shown);
         if (what.matches("form")) what.reset();
+        await refresh(true);
       } else if (then) {
-        location.assign(then);
+        // Whoever was on his way to a place within a page is still.
+        location.assign(then + (what.id === "signin" ? location.hash : ""));
         return;
       } else {
-        const count = typeof value.affected === "number" ? ` (${value.affected})` : "";
+        const count = value.affected > 0 ? ` (${value.affected})` : "";
         tell(where, (value.warnings && value.warnings[0]) || (done || "done") + count, undefined, true);
         await refresh(true);
       }
     } catch (error) {
-      tell(where, error.message || String(error), error.hint);
+      tell(where, error.message || String(error), error.hint, false, error.signin);
     } finally {
       for (const button of buttons) button.disabled = false;
     }
@@ -139,7 +153,7 @@
   // Parts of the page that follow what happens: each has an id, and is replaced when it is written differently.
   const written = new Map();
   const LEAST_MS = 2000;
-  let fetched = 0, due = 0, fetching = false, spoken = 0;
+  let fetched = 0, due = 0, fetching = false, wanted = false, spoken = 0;
 
   function remember() {
     for (const part of all("[data-live]")) written.set(part.id, part.outerHTML);
@@ -147,9 +161,17 @@
 
   function replace(html) {
     const fresh = new DOMParser().parseFromString(html, "text/html");
-    for (const part of all("[data-live]", fresh)) {
+    // A part that there was nothing for is gone, or there is something for it now: it goes after the one before it.
+    if (one("[data-live]", fresh)) for (const part of all("[data-live]")) if (!fresh.getElementById(part.id)) part.remove();
+    for (const part of all("section[id^=r-]", fresh)) {
       const old = document.getElementById(part.id);
-      if (!old) continue;
+      if (!old) {
+        const before = part.previousElementSibling && document.getElementById(part.previousElementSibling.id || one("[id]", part.previousElementSibling).id);
+        const place = before && before.closest("main > *");
+        if (place) { place.after(document.importNode(part, true)); written.set(part.id, part.outerHTML); }
+        continue;
+      }
+      if (!old.matches("[data-live]")) continue;
       const text = part.outerHTML;
       if (written.get(part.id) === text) continue;
       const active = document.activeElement;
@@ -175,10 +197,11 @@
       const say = one("[data-say]", next);
       if (say && Date.now() - spoken > 30000) { spoken = Date.now(); one("#said").textContent = say.textContent; }
     }
+    follow_all();
   }
 
   async function refresh(now) {
-    if (fetching) return;
+    if (fetching) { wanted = wanted || now; return; }
     const wait = fetched + LEAST_MS - Date.now();
     if (!now && wait > 0) {
       if (!due) due = setTimeout(() => { due = 0; refresh(true); }, wait);
@@ -192,6 +215,8 @@
       if (answer.status === 401) return location.reload();
       if (answer.ok) replace(await answer.text());
     } catch { /* The stream says when the coordinator is back. */ } finally { fetching = false; }
+    // Somebody did something while the page was on its way: that is not in it.
+    if (wanted) { wanted = false; refresh(true); }
   }
 
   // The stream is open only while the page is seen: a browser has few connections for each server.
@@ -230,7 +255,7 @@
   const LOG_CHARS_MAX = 2000000;
   async function follow(log) {
     let from = Number(log.dataset.from), shown = log.textContent.length;
-    for (;;) {
+    while (log.isConnected) {
       if (document.hidden) { await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })); continue; }
       let part;
       try { part = await ask("GET", `${log.dataset.path}?attempt=${log.dataset.attempt}&from=${from}&wait_ms=15000`); }
@@ -243,6 +268,13 @@
       if (at_end) log.scrollTop = log.scrollHeight;
       if (!part.live) return;
       if (shown > LOG_CHARS_MAX) return void log.append("\n[this page shows no more; download the log]");
+    }
+  }
+
+  function follow_all() {
+    for (const log of all("pre[data-follow]")) {
+      delete log.dataset.follow;
+      follow(log);
     }
   }
 
@@ -266,6 +298,6 @@
     remember();
     listen();
     if (zone_is_new && one(".bar nav")) refresh(true);
-    for (const log of all("pre[data-follow]")) follow(log);
+    follow_all();
   });
 })();
