@@ -132,7 +132,10 @@ pub(super) async fn page(
     let plan = view.as_ref().map(|view| plan::plan(&record.spec, view, now));
     let why = match record.state.is_ended() {
         true => job.job.reason.clone().unwrap_or_default(),
-        false => explained::told(&state, id).await?.summary,
+        false => {
+            let told = async { Ok(explained::told(&state, id).await?.summary) };
+            state.live.jobs_explained.fresh(id, told).await?.as_str().to_owned()
+        }
     };
     let attempts = jobs::newest_attempts(&state, id, None, ATTEMPTS_DRAWN).await?;
     let listed = tasks::page(&state, &record, which.state, which.from.unwrap_or(0), TASKS_PAGE).await?;
@@ -184,17 +187,18 @@ pub(super) async fn page(
 /// How it goes, and how late it is.
 fn answer(frame: &Frame, job: &JobDetails, plan: Option<&plan::Plan>) -> (String, String) {
     let (counts, all) = (&job.job.counts, job.job.tasks);
-    let done = format!("{} of {}", frame.number(&counts.ended()), counted(all, "task"));
+    let done = format!("{} of {}", frame.number(&counts.ended()), task_count(frame, all));
     let Some(plan) = plan else {
         let took = job.job.ended.map(|ended| Duration::try_from(ended.duration_since(job.job.submitted)).unwrap_or_default());
         let took = took.map(|took| format!(" after {}", words::about(took))).unwrap_or_default();
         return (
-            format!("{} of {} succeeded{took}.", frame.number(&counts.succeeded.into()), counted(all, "task")),
+            format!("{} of {} succeeded{took}.", frame.number(&counts.succeeded.into()), task_count(frame, all)),
             String::new(),
         );
     };
     let verb = if counts.ended() == 1 { "has" } else { "have" };
-    let rate = plan.hourly.filter(|hourly| *hourly > 0).map(|hourly| format!(", about {} an hour", frame.number(&hourly)));
+    let rate =
+        plan.hourly.filter(|hourly| (1..all).contains(hourly)).map(|hourly| format!(", about {} an hour", frame.number(&hourly)));
     let rate = rate.unwrap_or_default();
     let expected = match plan.ends {
         Some(_) => format!("; the rest {}", tonight::expected(frame, plan, None)),
@@ -208,6 +212,11 @@ fn answer(frame: &Frame, job: &JobDetails, plan: Option<&plan::Plan>) -> (String
     };
     let end = if late.is_empty() { "." } else { "" };
     (format!("{done} {verb} ended{rate}{expected}{end}"), late)
+}
+
+/// So many tasks, with the digits of a long number in groups.
+fn task_count(frame: &Frame, count: u64) -> String {
+    format!("{} {}", frame.number(&count), if count == 1 { "task" } else { "tasks" })
 }
 
 fn shown_counts(frame: &Frame, job: &JobDetails) -> Vec<(Html, String)> {

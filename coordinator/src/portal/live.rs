@@ -17,7 +17,7 @@ use axum::{
 use futures::Stream;
 use lull_scheduler::view::Outage;
 use lull_shared::{
-    id::{AgentId, JobId},
+    id::{AgentId, JobId, TaskId},
     time::Timestamp,
 };
 use tokio::{
@@ -41,7 +41,11 @@ use crate::{
         fleet::agents,
         work::jobs,
     },
-    portal::night::Night,
+    portal::{
+        cached::{Cached, CachedBy},
+        night::Night,
+        task::Explained,
+    },
     term::Coordinator,
 };
 
@@ -86,6 +90,9 @@ pub(crate) struct Live {
     agents: Cached<Vec<AgentBody>>,
     /// What the first page shows, and when it was found out.
     pub(super) night: tokio::sync::Mutex<Option<(Instant, Arc<Night>)>>,
+    /// Why jobs and tasks are where they are.
+    pub(super) jobs_explained: CachedBy<JobId, String>,
+    pub(super) tasks_explained: CachedBy<TaskId, Explained>,
 }
 
 impl Live {
@@ -100,6 +107,8 @@ impl Live {
             jobs: Cached::default(),
             agents: Cached::default(),
             night: tokio::sync::Mutex::default(),
+            jobs_explained: CachedBy::default(),
+            tasks_explained: CachedBy::default(),
         };
         let gatherer = Gatherer {
             changed: coordinator.dispatch.watch(),
@@ -123,40 +132,17 @@ impl Live {
 
     /// Jobs in numbers, as of a moment ago.
     pub(crate) async fn jobs(&self, state: &Interface) -> Answer<Arc<JobsSummary>> {
-        self.jobs.fresh(jobs::summed(state)).await
+        self.jobs.fresh(FRESH, jobs::summed(state)).await
     }
 
     /// All agents, as of a moment ago.
     pub(super) async fn agents(&self, state: &Interface) -> Answer<Arc<Vec<AgentBody>>> {
-        self.agents.fresh(agents::all(state)).await
+        self.agents.fresh(FRESH, agents::all(state)).await
     }
 
     /// The agents that left the network, as of a moment ago.
     pub(super) async fn left(&self, coordinator: &Coordinator) -> Arc<BTreeSet<AgentId>> {
         left(&self.left, coordinator).await
-    }
-}
-
-/// Something that is found out at most every two seconds, by one for all who ask.
-struct Cached<T>(tokio::sync::Mutex<Option<(Instant, Arc<T>)>>);
-
-impl<T> Default for Cached<T> {
-    fn default() -> Self {
-        Self(tokio::sync::Mutex::new(None))
-    }
-}
-
-impl<T> Cached<T> {
-    async fn fresh(&self, find: impl Future<Output = Answer<T>>) -> Answer<Arc<T>> {
-        let mut known = self.0.lock().await;
-        if let Some((at, found)) = &*known
-            && at.elapsed() < FRESH
-        {
-            return Ok(found.clone());
-        }
-        let found = Arc::new(find.await?);
-        *known = Some((Instant::now(), found.clone()));
-        Ok(found)
     }
 }
 

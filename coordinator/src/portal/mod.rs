@@ -14,6 +14,7 @@ mod access;
 mod agent;
 mod agents;
 mod assets;
+mod cached;
 mod draw;
 mod entry;
 mod find;

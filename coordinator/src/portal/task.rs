@@ -60,10 +60,31 @@ struct Log {
     live: bool,
 }
 
+/// Some agents, and what is in the way there.
 struct Way {
+    agents: u64,
+    reason: String,
+    /// The name of one of them.
+    example: String,
+}
+
+struct WayLine {
     agents: String,
     reason: String,
     example: String,
+}
+
+/// Why a task is where it is, without the agents one by one: short enough to be kept for whoever asks next.
+pub(super) struct Explained {
+    reason: Option<String>,
+    why: Vec<String>,
+    ways: Vec<Way>,
+}
+
+impl Explained {
+    fn of(body: &ExplanationBody) -> Self {
+        Self { reason: body.reason.clone(), why: why(body), ways: ways(body) }
+    }
 }
 
 #[derive(Template)]
@@ -79,7 +100,7 @@ struct Page<'a> {
     lines: Vec<Line>,
     log: Option<Log>,
     why: Vec<String>,
-    ways: Vec<Way>,
+    ways: Vec<WayLine>,
     has_output: bool,
     output: String,
 }
@@ -94,7 +115,8 @@ pub(super) async fn page(
 ) -> Answer<Response> {
     let task = TaskId { job, index };
     let details = tasks::details(&state, task).await?;
-    let explained = tasks::explained(&state, task).await?;
+    let explained = async { Ok(Explained::of(&tasks::explained(&state, task).await?)) };
+    let explained = state.live.tasks_explained.fresh(task, explained).await?;
     let log = log(&state, task, which.attempt).await?;
     let body = &details.task;
     let answer = match (body.state.is_ended(), &explained.reason) {
@@ -109,8 +131,8 @@ pub(super) async fn page(
         facts: facts(&frame, &details),
         lines: details.history.iter().rev().map(|attempt| line(&frame, attempt)).collect(),
         log,
-        why: why(&frame, &explained),
-        ways: ways(&frame, &explained),
+        why: explained.why.iter().map(|words| frame.said(words)).collect(),
+        ways: explained.ways.iter().map(|way| shown(&frame, way)).collect(),
         has_output: body.output_bytes.is_some(),
         output: body.output_bytes.map(size).unwrap_or_default(),
         task: &details,
@@ -174,7 +196,7 @@ async fn log(state: &Interface, task: TaskId, attempt: Option<u32>) -> Answer<Op
     Ok(Some(Log { attempt: attempt.number, text, cut: begin > 0 || dropped_bytes > 0, next, live }))
 }
 
-fn why(frame: &Frame, explained: &ExplanationBody) -> Vec<String> {
+fn why(explained: &ExplanationBody) -> Vec<String> {
     let mut why: Vec<String> = Vec::new();
     why.extend(explained.waiting.as_ref().map(|reason| reason.message.clone()));
     why.extend(explained.outage.as_ref().map(|outage| outage.message.clone()));
@@ -186,7 +208,7 @@ fn why(frame: &Frame, explained: &ExplanationBody) -> Vec<String> {
             .map(|ahead| format!("{} start before it if nothing changes", counted(ahead, "task"))),
     );
     why.extend(explained.build.as_ref().map(|build| build_words(build.build, &build.reason)));
-    why.iter().map(|words| frame.said(words)).collect()
+    why
 }
 
 fn build_words(build: Build, reason: &str) -> String {
@@ -198,7 +220,7 @@ fn build_words(build: Build, reason: &str) -> String {
 }
 
 /// The agents by what is in the way there, most agents first.
-fn ways(frame: &Frame, explained: &ExplanationBody) -> Vec<Way> {
+fn ways(explained: &ExplanationBody) -> Vec<Way> {
     let mut ways: BTreeMap<&str, (u64, String, &str)> = BTreeMap::new();
     for verdict in &explained.agents {
         let (kind, words) = match verdict.obstacles.first() {
@@ -210,10 +232,9 @@ fn ways(frame: &Frame, explained: &ExplanationBody) -> Vec<Way> {
     let mut ways: Vec<_> = ways.into_values().collect();
     ways.sort_by_key(|(agents, _, _)| std::cmp::Reverse(*agents));
     ways.truncate(OBSTACLES_MAX);
-    let way = |(agents, words, example): (u64, String, &str)| Way {
-        agents: counted(agents, "agent"),
-        reason: frame.said(&words),
-        example: frame.text(example),
-    };
-    ways.into_iter().map(way).collect()
+    ways.into_iter().map(|(agents, reason, example)| Way { agents, reason, example: example.to_owned() }).collect()
+}
+
+fn shown(frame: &Frame, way: &Way) -> WayLine {
+    WayLine { agents: counted(way.agents, "agent"), reason: frame.said(&way.reason), example: frame.text(&way.example) }
 }
