@@ -18,7 +18,8 @@ use crate::{
         work::functions,
     },
     portal::{frame::Frame, words, words::Html},
-    store::record::TokenRole,
+    store::record::{LabelRecord, TokenRole},
+    version::STABLE,
 };
 
 /// Functions on one page, and versions of one.
@@ -34,7 +35,12 @@ pub(super) struct Part {
 struct Line {
     name: String,
     link: String,
-    newest: u32,
+    /// The version that its name alone stands for.
+    usual: String,
+    /// The newest, where that is another.
+    newest: String,
+    /// The other versions with labels.
+    labels: String,
     versions: usize,
     movable: String,
     published: Html,
@@ -60,13 +66,18 @@ pub(super) async fn list(State(state): Shared, viewer: Viewer, frame: Frame, Ask
     }
     let from = part.from.unwrap_or(0);
     let line = |(name, versions): (&&str, &Vec<&FunctionBody>)| {
-        let newest = versions.iter().max_by_key(|version| version.number)?;
+        let newest = versions.iter().copied().max_by_key(|version| version.number)?;
+        let usual = usual(versions.iter().copied()).unwrap_or(newest);
+        let labelled = versions.iter().filter(|version| version.number != usual.number && !version.labels.is_empty());
+        let labels: Vec<String> = labelled.map(|version| format!("@{} {}", version.number, version.labels.join(" "))).collect();
         Some(Line {
             name: frame.text(name),
             link: format!("/functions/{}", words::encoded(name)),
-            newest: newest.number,
+            usual: frame.text(&usual.called()),
+            newest: if newest.number == usual.number { String::new() } else { format!("@{}", newest.number) },
+            labels: frame.text(&labels.join(", ")),
             versions: versions.len(),
-            movable: movable(newest).0,
+            movable: movable(usual).0,
             published: frame.time(&newest.published),
             by: frame.text(&newest.published_by),
         })
@@ -79,6 +90,12 @@ pub(super) async fn list(State(state): Shared, viewer: Viewer, frame: Frame, Ask
         next: (named.len() > from.saturating_add(PAGE)).then(|| link(from + PAGE)),
         frame: &frame,
     })
+}
+
+/// The version that a function's name alone stands for: the one that is called stable, or else the newest.
+fn usual<'a>(versions: impl Iterator<Item = &'a FunctionBody> + Clone) -> Option<&'a FunctionBody> {
+    let stable = versions.clone().find(|version| version.labels.iter().any(|label| label == STABLE));
+    stable.or_else(|| versions.max_by_key(|version| version.number))
 }
 
 /// Whether it can be moved and what that costs; and why not, if it cannot.
@@ -109,6 +126,20 @@ struct Version {
     published: Html,
     by: String,
     module: String,
+    labels: String,
+    newest: bool,
+    /// Whether the function's name alone stands for it.
+    usual: bool,
+}
+
+struct Label {
+    name: String,
+    encoded: String,
+    version: String,
+    moved: Html,
+    by: String,
+    /// Whether it stood for another version before.
+    has_before: bool,
 }
 
 #[derive(Template)]
@@ -117,10 +148,12 @@ struct One<'a> {
     frame: &'a Frame,
     name: String,
     encoded: String,
-    newest: Version,
-    older: Vec<Version>,
+    answer: String,
+    usual: Version,
+    versions: Vec<Version>,
     more: usize,
-    may_remove: bool,
+    labels: Vec<Label>,
+    may_change: bool,
 }
 
 /// `GET /functions/{name}`
@@ -131,19 +164,45 @@ pub(super) async fn one(
     frame: Frame,
     At(name): At<String>,
 ) -> Answer<Response> {
-    let newest = functions::show(State(state.clone()), viewer, At(name), Asked(functions::Looked::newest())).await?.0;
+    let shown = functions::show(State(state.clone()), viewer, At(name), Asked(functions::Looked::default())).await?.0;
+    let labels = state.coordinator.store.labels().await?;
     let mut versions: Vec<FunctionBody> = functions::list(State(state), again).await?.0.items;
-    versions.retain(|version| version.function == newest.function && version.number != newest.number);
+    versions.retain(|version| version.function == shown.function);
     versions.sort_by_key(|version| std::cmp::Reverse(version.number));
+    let newest = versions.first().map_or(shown.number, |version| version.number);
+    let version =
+        |of: &FunctionBody| Version { newest: of.number == newest, usual: of.number == shown.number, ..version(&frame, of) };
+    let own = labels.iter().filter(|label| label.function == shown.function);
+    let label = |of: &LabelRecord| Label {
+        name: frame.text(&of.label),
+        encoded: words::encoded(&of.label),
+        version: frame.text(&format!("{}@{}", of.function, of.number)),
+        moved: frame.time(&of.moved.to_jiff()),
+        by: frame.text(&of.moved_by),
+        has_before: of.before.is_some(),
+    };
     frame.answer(&One {
-        name: frame.text(&newest.function),
-        encoded: words::encoded(&newest.function),
-        newest: version(&frame, &newest),
+        name: frame.text(&shown.function),
+        encoded: words::encoded(&shown.function),
+        answer: stands_for(&frame, &shown, newest),
+        usual: version(&shown),
         more: versions.len().saturating_sub(PAGE),
-        older: versions.iter().take(PAGE).map(|of| version(&frame, of)).collect(),
-        may_remove: frame.may(TokenRole::Publisher),
+        versions: versions.iter().take(PAGE).map(version).collect(),
+        labels: own.map(label).collect(),
+        may_change: frame.may(TokenRole::Publisher),
         frame: &frame,
     })
+}
+
+/// Which version a function's name alone stands for, and why that one.
+fn stands_for(frame: &Frame, usual: &FunctionBody, newest: u32) -> String {
+    let (name, called) = (frame.text(&usual.function), frame.text(&usual.called()));
+    let is_stable = usual.labels.iter().any(|label| label == STABLE);
+    match (is_stable, usual.number == newest) {
+        (false, _) => format!("{name} alone is {called}, the newest version."),
+        (true, true) => format!("{name} alone is {called}, which is called {STABLE} and is the newest version."),
+        (true, false) => format!("{name} alone is {called}, which is called {STABLE}; the newest version is {name}@{newest}."),
+    }
 }
 
 fn version(frame: &Frame, of: &FunctionBody) -> Version {
@@ -165,5 +224,8 @@ fn version(frame: &Frame, of: &FunctionBody) -> Version {
         published: frame.time(&of.published),
         by: frame.text(&of.published_by),
         module: format!("/api/v1/functions/{}/versions/{}/module", words::encoded(&of.function), of.number),
+        labels: frame.text(&of.labels.join(" ")),
+        newest: false,
+        usual: false,
     }
 }

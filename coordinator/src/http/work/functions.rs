@@ -26,13 +26,6 @@ pub(crate) struct Looked {
     version: Option<String>,
 }
 
-impl Looked {
-    /// The newest, whatever is stable.
-    pub(crate) fn newest() -> Self {
-        Self { version: Some(Which::Newest.to_string().trim_start_matches('@').to_owned()) }
-    }
-}
-
 /// Which version is meant by its number alone.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
