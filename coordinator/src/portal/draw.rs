@@ -11,6 +11,8 @@ use crate::api::Hour;
 use crate::portal::words::{Html, clock, escape};
 
 const HOUR_US: i64 = 3_600_000_000;
+/// The room of an hour's mark.
+const MARK: f64 = 100.0;
 
 /// A stretch of time that is drawn from left to right.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +34,8 @@ impl Axis {
     /// Whole hours of the reader's clock with their places, as many as there is room for.
     pub(super) fn hours(&self, now: Moment, zone: &TimeZone) -> Vec<(f64, String)> {
         let span = (self.to.0 - self.from.0).max(1);
-        let step = [1, 2, 3, 6, 12, 24].into_iter().find(|hours| span / (hours * HOUR_US) <= 8).unwrap_or(48) * HOUR_US;
+        let most = ((self.right - self.left) / MARK) as i64;
+        let step = [1, 2, 3, 6, 12, 24].into_iter().find(|hours| span / (hours * HOUR_US) <= most).unwrap_or(48) * HOUR_US;
         let ahead = i64::from(zone.to_offset(self.from.to_jiff()).seconds()) * 1_000_000;
         let first = (self.from.0 + ahead).div_euclid(step) * step + step - ahead;
         let mut marks = Vec::new();
@@ -81,10 +84,41 @@ pub(super) struct Capacity<'a> {
     pub at: Timestamp,
 }
 
-const WIDTH: u32 = 1_000;
+/// For which screens a picture is drawn. A page has it for both and shows the one that fits: a picture for a desk that is made
+/// as small as a phone cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Screen {
+    Desk,
+    Phone,
+}
+
+impl Screen {
+    const fn width(self) -> u32 {
+        match self {
+            Self::Desk => 1_000,
+            Self::Phone => 480,
+        }
+    }
+
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Desk => "chart desk",
+            Self::Phone => "chart phone",
+        }
+    }
+
+    fn picture(self, height: f64, words: &str, inner: &str) -> String {
+        let (class, width, words) = (self.class(), self.width(), escape(words));
+        format!("<svg class=\"{class}\" viewBox=\"0 0 {width} {height:.0}\" role=\"img\" aria-label=\"{words}\">{inner}</svg>")
+    }
+}
 
 /// Slots over time.
 pub(super) fn capacity(of: &Capacity<'_>, words: &str, reader: Reader<'_>) -> Html {
+    Html([Screen::Desk, Screen::Phone].map(|screen| capacity_on(screen, of, words, reader)).concat())
+}
+
+fn capacity_on(screen: Screen, of: &Capacity<'_>, words: &str, reader: Reader<'_>) -> String {
     const HEIGHT: f64 = 190.0;
     let all = || of.offered.iter().chain(of.used).chain(of.expected);
     let top = all().map(|(_, slots)| *slots).max().unwrap_or(0).max(1);
@@ -92,7 +126,7 @@ pub(super) fn capacity(of: &Capacity<'_>, words: &str, reader: Reader<'_>) -> Ht
     let top = top.div_ceil(step) * step;
     let from = all().map(|(at, _)| *at).min().unwrap_or(of.at);
     let to = all().map(|(at, _)| *at).max().unwrap_or(of.at);
-    let axis = Axis { from, to, left: 46.0, right: f64::from(WIDTH) - 20.0 };
+    let axis = Axis { from, to, left: 46.0, right: f64::from(screen.width()) - 24.0 };
     let (base, full) = (HEIGHT - 24.0, 12.0);
     let y = |slots: u64| base - (base - full) * slots as f64 / top as f64;
     let point = |(at, slots): &(Timestamp, u64)| (axis.x(*at), y(*slots));
@@ -118,7 +152,7 @@ pub(super) fn capacity(of: &Capacity<'_>, words: &str, reader: Reader<'_>) -> Ht
     inner.push_str(&format!("<path class=\"expected\" d=\"{}\"/>", path(&expected)));
     inner.push_str(&now_line(&axis, of.at, base));
     inner.push_str(&marks(&axis, reader, HEIGHT - 6.0));
-    picture(WIDTH, HEIGHT as u32, words, &inner)
+    screen.picture(HEIGHT, words, &inner)
 }
 
 /// The distance of the lines of a scale that ends there: four at most, on round numbers.
@@ -146,17 +180,37 @@ pub(super) struct Bar<'a> {
     pub words: String,
 }
 
-const ROW: f64 = 30.0;
+/// The time that bars are drawn in, and the present.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub at: Timestamp,
+}
 
 /// When each job runs.
-pub(super) fn bars(bars: &[Bar<'_>], from: Timestamp, to: Timestamp, at: Timestamp, words: &str, reader: Reader<'_>) -> Html {
-    let axis = Axis { from, to, left: 180.0, right: f64::from(WIDTH) - 20.0 };
-    let height = ROW * bars.len() as f64 + 24.0;
+pub(super) fn bars(bars: &[Bar<'_>], stretch: Stretch, words: &str, reader: Reader<'_>) -> Html {
+    Html([Screen::Desk, Screen::Phone].map(|screen| bars_on(screen, bars, stretch, words, reader)).concat())
+}
+
+fn bars_on(screen: Screen, bars: &[Bar<'_>], stretch: Stretch, words: &str, reader: Reader<'_>) -> String {
+    let Stretch { from, to, at } = stretch;
+    // On a phone a job's name is above its bar.
+    let (left, row, below, name_chars) = match screen {
+        Screen::Desk => (180.0, 30.0, 0.0, 24),
+        Screen::Phone => (8.0, 48.0, 18.0, 40),
+    };
+    let axis = Axis { from, to, left, right: f64::from(screen.width()) - 24.0 };
+    let height = row * bars.len() as f64 + 24.0;
     let mut inner = String::new();
-    for (bar, y) in bars.iter().zip((0..).map(|row| ROW * f64::from(row))) {
+    for (bar, y) in bars.iter().zip((0..).map(|number| row * f64::from(number))) {
         inner.push_str(&format!("<g><title>{}</title>", escape(&bar.words)));
-        inner.push_str(&format!("<text class=\"ink\" x=\"0\" y=\"{:.0}\">{}</text>", y + 20.0, escape(&cut(bar.name, 24))));
-        let line = y + ROW - 1.0;
+        inner.push_str(&format!(
+            "<text class=\"ink\" x=\"0\" y=\"{:.0}\">{}</text>",
+            y + 20.0,
+            escape(&cut(bar.name, name_chars))
+        ));
+        let line = y + row - 1.0;
         inner.push_str(&format!(
             "<line class=\"axis\" x1=\"{:.0}\" x2=\"{:.0}\" y1=\"{line}\" y2=\"{line}\"/>",
             axis.left, axis.right
@@ -164,7 +218,7 @@ pub(super) fn bars(bars: &[Bar<'_>], from: Timestamp, to: Timestamp, at: Timesta
         let mut rect = |span: Option<(Timestamp, Timestamp)>, class: &str| {
             let Some((begin, end)) = span.filter(|(begin, end)| *end > from && *begin < to) else { return };
             let (left, right) = (axis.x(begin), axis.x(end));
-            let (y, wide) = (y + 8.0, (right - left).max(2.0));
+            let (y, wide) = (y + 8.0 + below, (right - left).max(2.0));
             inner.push_str(&format!(
                 "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.0}\" width=\"{wide:.1}\" height=\"14\" rx=\"3\"/>"
             ));
@@ -173,13 +227,13 @@ pub(super) fn bars(bars: &[Bar<'_>], from: Timestamp, to: Timestamp, at: Timesta
         rect(bar.expected, &format!("outline {}", bar.class));
         if let Some(due) = bar.due.filter(|due| *due > from && *due < to) {
             let x = axis.x(due);
-            inner.push_str(&format!("<path class=\"due\" d=\"M{x:.1} {:.0}l6 8-6 8-6-8z\"/>", y + 7.0));
+            inner.push_str(&format!("<path class=\"due\" d=\"M{x:.1} {:.0}l6 8-6 8-6-8z\"/>", y + 7.0 + below));
         }
         inner.push_str("</g>");
     }
     inner.push_str(&now_line(&axis, at, height - 22.0));
     inner.push_str(&marks(&axis, reader, height - 4.0));
-    picture(WIDTH, height as u32, words, &inner)
+    screen.picture(height, words, &inner)
 }
 
 /// How a job's tasks stand, as parts of one bar.
@@ -299,7 +353,8 @@ mod tests {
         let zone = TimeZone::UTC;
         let reader = Reader { now: Moment::UNIX_EPOCH, zone: &zone };
         let bar = Bar { name: "<script>\"'&", done: None, expected: None, due: None, class: "busy", words: "</title><b>".into() };
-        let drawn = bars(&[bar], Timestamp(0), Timestamp(HOUR_US), Timestamp(5), "\"><script>", reader).0;
+        let drawn =
+            bars(&[bar], Stretch { from: Timestamp(0), to: Timestamp(HOUR_US), at: Timestamp(5) }, "\"><script>", reader).0;
         assert!(!drawn.contains("<script>") && !drawn.contains("<b>"), "{drawn}");
         assert_eq!(cut("abcdef", 4), "abc…");
     }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lull_shared::time::Timestamp;
+use lull_shared::{amount::spoken, time::Timestamp};
 
 use crate::{
     api::AttemptBody,
     portal::{
         draw::{Reader, cut, picture},
-        words::{Html, about, clock, escape},
+        words::{Html, about, clock, clock_exact, escape},
     },
 };
 
@@ -22,6 +22,8 @@ const ROW: f64 = 22.0;
 const GAP: f64 = 26.0;
 /// A gap is long if it is this part of the time in which something happened.
 const LONG: i64 = 6;
+/// Below this length the axis is in seconds: ten minutes.
+const SECONDS_BELOW_US: i64 = 600_000_000;
 
 /// Time from left to right, with long gaps cut.
 struct Cut {
@@ -161,14 +163,22 @@ fn moves(
 /// When each span began and ended, and how long the gaps between them are.
 fn scale(axis: &Cut, height: f64, reader: Reader<'_>) -> String {
     let y = height + 16.0;
-    let at = |at: Timestamp| clock(at.to_jiff(), reader.now, reader.zone);
+    let whole = axis.spans.first().zip(axis.spans.last()).map_or(0, |(first, last)| last.1.0 - first.0.0);
+    let at = |at: Timestamp| match whole < SECONDS_BELOW_US {
+        true => clock_exact(at.to_jiff(), reader.now, reader.zone),
+        false => clock(at.to_jiff(), reader.now, reader.zone),
+    };
     let mut scale = String::new();
     for (number, (begin, end, left, right)) in axis.spans.iter().enumerate() {
         if right - left > 60.0 || axis.spans.len() == 1 {
             scale.push_str(&format!("<text x=\"{left:.0}\" y=\"{y:.0}\">{}</text>", at(*begin)));
         }
         if right - left > 140.0 {
-            scale.push_str(&format!("<text x=\"{right:.0}\" y=\"{y:.0}\" text-anchor=\"end\">{}</text>", at(*end)));
+            let (from, to) = (at(*begin), at(*end));
+            // A span within one second ends where it began, to the second: its length says more.
+            let to =
+                if from == to { format!("+{}", spoken(Duration::from_micros((end.0 - begin.0).unsigned_abs()))) } else { to };
+            scale.push_str(&format!("<text x=\"{right:.0}\" y=\"{y:.0}\" text-anchor=\"end\">{to}</text>"));
         }
         if let Some((next, _, _, _)) = axis.spans.get(number + 1) {
             let x = right + GAP / 2.0;
@@ -194,6 +204,21 @@ mod tests {
         let moments = [0, 5, 12, 900, days, days + 8, days + 9];
         let places = moments.map(|minute| axis.x(at(minute)));
         assert!(places.is_sorted() && places[0] == LEFT && (places[6] - RIGHT).abs() < 0.01, "{places:?}");
+    }
+
+    #[test]
+    fn a_short_stretch_is_told_to_the_second_and_one_within_a_second_by_its_length() {
+        let told = |length_ms: i64| {
+            let zone = jiff::tz::TimeZone::UTC;
+            let (begin, end) = (Timestamp::from_millis(47_100), Timestamp::from_millis(47_100 + length_ms));
+            let reader = Reader { now: end.to_jiff(), zone: &zone };
+            scale(&Cut::new(vec![(begin, end)]), ROW, reader)
+        };
+        for (length_ms, from, to) in [(195, "00:00:47", "+195ms"), (9_000, "00:00:47", "00:00:56"), (3_600_000, "00:00", "01:00")]
+        {
+            let scale = told(length_ms);
+            assert!(scale.contains(&format!(">{from}<")) && scale.contains(&format!(">{to}<")), "{length_ms}: {scale}");
+        }
     }
 
     #[test]

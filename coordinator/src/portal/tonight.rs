@@ -13,7 +13,7 @@ use crate::{
         door::{auth::Viewer, error::Answer},
     },
     portal::{
-        draw::{self, Bar, Capacity, Reader},
+        draw::{self, Bar, Capacity, Reader, Stretch},
         frame::Frame,
         night::{self, Night, Planned},
         plan::Plan,
@@ -216,7 +216,7 @@ fn bars(frame: &Frame, night: &Night) -> Option<Html> {
     let (from, to) = (night.at - HOUR * HOURS_BACK, night.at + HOUR * u32::try_from(night::HOURS_AHEAD).unwrap_or(12));
     let bars: Vec<Bar<'_>> = night.jobs.iter().map(|job| bar(frame, job, night.at, to)).collect();
     let words = format!("When each of {} runs; the table below says the same in words", counted(bars.len() as u64, "job"));
-    (!bars.is_empty()).then(|| draw::bars(&bars, from, to, night.at, &words, reader(frame)))
+    (!bars.is_empty()).then(|| draw::bars(&bars, Stretch { from, to, at: night.at }, &words, reader(frame)))
 }
 
 fn bar<'a>(frame: &Frame, job: &'a Planned, now: Timestamp, horizon: Timestamp) -> Bar<'a> {

@@ -82,10 +82,16 @@ pub(super) fn label(label: Option<&str>, index: u32) -> String {
 
 /// A moment to the minute: the time within a day, with the day beyond it.
 pub(super) fn clock(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
-    let form = match at.duration_since(now).abs() < SignedDuration::from_hours(18) {
-        true => "%H:%M",
-        false => "%a %-d %b %H:%M",
-    };
+    written(at, now, zone, ["%H:%M", "%a %-d %b %H:%M"])
+}
+
+/// A moment to the second: as [`clock`] tells it to the minute.
+pub(super) fn clock_exact(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    written(at, now, zone, ["%H:%M:%S", "%a %-d %b %H:%M:%S"])
+}
+
+fn written(at: Timestamp, now: Timestamp, zone: &TimeZone, [near, far]: [&str; 2]) -> String {
+    let form = if at.duration_since(now).abs() < SignedDuration::from_hours(18) { near } else { far };
     at.to_zoned(zone.clone()).strftime(form).to_string()
 }
 
