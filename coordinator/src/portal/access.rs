@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use lull_shared::amount::counted;
+use lull_shared::{amount::counted, bound};
 use serde::Deserialize;
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// Tokens and sessions on one page.
 const PAGE: usize = 50;
+/// Lines of the audit on one page.
+const AUDIT_PAGE: usize = 100;
 
 /// Which part of the list.
 #[derive(Debug, Default, Deserialize)]
@@ -156,11 +158,24 @@ struct Line {
 struct Audit<'a> {
     frame: &'a Frame,
     lines: Vec<Line>,
+    /// The first of these lines and the last, counted from the newest.
+    shown: (usize, usize),
+    previous: Option<String>,
+    next: Option<String>,
+    /// Whether there may be more that no page shows.
+    cut: bool,
 }
 
 /// `GET /audit`
-pub(super) async fn audit(State(state): Shared, admin: Admin, frame: Frame) -> Answer<Response> {
-    let lines = registry::audit(State(state), admin, Asked(registry::Lines::newest())).await?.0.items;
+pub(super) async fn audit(State(state): Shared, _admin: Admin, frame: Frame, Asked(part): Asked<Part>) -> Answer<Response> {
+    let most = usize::try_from(bound::AUDIT_SHOWN.most).unwrap_or(usize::MAX);
+    let from = part.from.unwrap_or(0).min(most.saturating_sub(AUDIT_PAGE));
+    let wanted = (from + AUDIT_PAGE + 1).min(most);
+    let mut newest = registry::newest_lines(&state, u32::try_from(wanted).unwrap_or(u32::MAX)).await?;
+    let mut lines = newest.split_off(from.min(newest.len()));
+    let next = lines.len() > AUDIT_PAGE;
+    lines.truncate(AUDIT_PAGE);
+    let link = |from: usize| if from == 0 { "/audit".to_owned() } else { format!("/audit?from={from}") };
     let line = |line: &AuditBody| Line {
         at: frame.time(&line.at),
         by: frame.text(&line.by),
@@ -168,5 +183,12 @@ pub(super) async fn audit(State(state): Shared, admin: Admin, frame: Frame) -> A
         subject: frame.text(&line.subject),
         detail: frame.said(&line.detail),
     };
-    frame.answer(&Audit { lines: lines.iter().map(line).collect(), frame: &frame })
+    frame.answer(&Audit {
+        shown: (from + 1, from + lines.len()),
+        previous: (from > 0).then(|| link(from.saturating_sub(AUDIT_PAGE))),
+        next: next.then(|| link(from + AUDIT_PAGE)),
+        cut: !next && from + lines.len() >= most,
+        lines: lines.iter().map(line).collect(),
+        frame: &frame,
+    })
 }

@@ -165,18 +165,15 @@ pub(crate) struct Lines {
     limit: Option<Limit<{ bound::AUDIT_SHOWN.most }>>,
 }
 
-impl Lines {
-    /// The newest, as many as the portal shows.
-    pub(crate) const fn newest() -> Self {
-        Self { limit: None }
-    }
-}
-
 /// `GET /audit`: who did what, newest first.
 pub(crate) async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
-    let limit = Limit::or(asked.limit, AUDIT_DEFAULT);
+    Ok(Json(Page::whole(newest_lines(&state, Limit::or(asked.limit, AUDIT_DEFAULT)).await?)))
+}
+
+/// So many lines of the audit, newest first.
+pub(crate) async fn newest_lines(state: &Interface, limit: u32) -> Answer<Vec<AuditBody>> {
     let lines = state.coordinator.store.audit(limit).await?;
-    Ok(Json(Page::whole(lines.into_iter().map(shape::audit).collect())))
+    Ok(lines.into_iter().map(shape::audit).collect())
 }
 
 /// What is handed over; it cannot be made again.
