@@ -359,7 +359,8 @@ async fn a_submission_says_everything_that_is_wrong_with_it() {
     let words = refused.to_string();
     assert!(["`inputs` holds no task", "`retries`: ", "`memory_bytes`: "].iter().all(|part| words.contains(part)), "{words}");
     assert_eq!(status(site.admin.submit(&array("none", 1)).await).0, 404);
-    assert_eq!(status(site.admin.submit(&array("noop@x", 1)).await).0, 400);
+    assert_eq!(status(site.admin.submit(&array("noop@x", 1)).await).0, 404, "a label that is not there");
+    assert_eq!(status(site.admin.submit(&array("noop@a b", 1)).await).0, 400, "no label at all");
     let after = AfterBody { job: JobId(77), condition: lull_shared::job::DependencyCondition::Ok };
     assert_eq!(status(site.admin.submit(&SubmitRequest { after: vec![after], ..array("noop", 1) }).await).0, 404);
     site.stop().await;

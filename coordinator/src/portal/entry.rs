@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -111,6 +111,16 @@ async fn told(frame: Frame, response: Response) -> Response {
 fn unreadable() -> ErrorDetail {
     let (message, hint) = ("this did not work".into(), Some("try again in a moment".into()));
     ErrorDetail { code: "unavailable".into(), message, hint, leader: None }
+}
+
+/// Lets a browser that looks for a page see one that says that there is none; programs get the interface's own words.
+pub(super) async fn people(request: Request, next: Next) -> Response {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let page = matches!(*request.method(), Method::GET | Method::HEAD) && accepts.contains("text/html");
+    if page && !request.uri().path().starts_with("/api/") {
+        return next.run(request).await;
+    }
+    Refused::not_found("there is nothing at this path", "the interface begins at /api/v1").into_response()
 }
 
 /// A path at which there is nothing.

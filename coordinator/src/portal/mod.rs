@@ -37,7 +37,11 @@ mod words;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware::from_fn_with_state, routing::get};
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+    routing::{any, get},
+};
 
 use crate::http::Interface;
 pub(crate) use frame::elsewhere;
@@ -59,8 +63,11 @@ pub(crate) fn router(state: &Arc<Interface>) -> Router<Arc<Interface>> {
         .route("/network", get(network::page))
         .route("/access", get(access::page))
         .route("/audit", get(access::audit))
-        .route("/{*path}", get(entry::nothing))
         .route_layer(from_fn_with_state(state.clone(), entry::admit))
+        .route(
+            "/{*path}",
+            any(entry::nothing).layer(from_fn_with_state(state.clone(), entry::admit)).layer(from_fn(entry::people)),
+        )
         .route("/signin", get(signin::page))
         .route("/assets/{name}", get(assets::serve))
 }
