@@ -124,7 +124,7 @@ async fn moved_twenty_times_at_random_instants_it_ends_as_if_undisturbed() {
 
 #[tokio::test]
 async fn long_input_and_output_go_on_where_they_were() {
-    let text = movable::mixer(40, 3_000_000, 300);
+    let text = movable::mixer(40, 12_000_000, 300);
     let bench = Bench::migratable(&text);
     let path = bench.folder.path().join("input");
     std::fs::write(&path, (0..300_000).map(|i| (i % 251) as u8).collect::<Vec<u8>>()).expect("a file");
