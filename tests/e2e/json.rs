@@ -151,10 +151,32 @@ impl Walk {
             self.lull(&format!("net {part}"), &[]);
         }
         self.lull("audit", &[]);
+        self.cluster.lull(&["func", "publish", &echo, "--canonical-nans"]);
+        self.cluster.lull(&["func", "promote", "echo@1"]);
+        self.lull("func promote", &["echo@2"]);
+        self.lull("func rollback", &["echo"]);
+        self.lull("func diff", &["echo@1", "echo@2"]);
+        self.projects();
         self.lull("func remove", &["talks"]);
+        self.lull("agent upgrade", &[]);
+        self.lull("portal", &["--print"]);
         let (url, admin) = (self.cluster.url(), self.cluster.admin_token());
         self.lull("login", &[&url, "--token", &admin]);
         self.lull("logout", &[]);
+        let given = folder.join("ann.lullprofile");
+        let create = ["profile", "create", "--role", "viewer", "--name", "ann", "--out", text(&given), "-o", "json"];
+        let refused = self.cluster.try_lull(&create);
+        self.elsewhere("lull profile create", refused, "--http 0.0.0.0:7411");
+        let expires = "2099-01-01T00:00:00Z";
+        let file = serde_json::json!({
+            "lull_profile": 1, "name": "ann", "role": "admin", "servers": [{ "url": url }], "token": admin, "expires": expires,
+        });
+        std::fs::write(&given, file.to_string()).expect("written");
+        self.lull("profile import", &[text(&given), "--name", "north"]);
+        self.lull("profile list", &[]);
+        for what in ["show", "use", "remove"] {
+            self.lull(&format!("profile {what}"), &["north"]);
+        }
         self.lull("server status", &[]);
         let (secret, second) = (folder.join("secret"), folder.join("second"));
         self.lull("server export", &[text(&secret)]);
@@ -167,6 +189,17 @@ impl Walk {
         for action in ["install", "run", "status", "uninstall"] {
             let refused = self.cluster.try_lull(&["server", "service", action, "-o", "json"]);
             self.elsewhere(&format!("lull server service {action}"), refused, "systemctl");
+        }
+    }
+
+    /// What a function prints is its own.
+    fn projects(&mut self) {
+        let folder = self.cluster.path("tally");
+        self.lull("func new", &["tally", "--lang", "js"]);
+        self.lull("func build", &["--project", text(&folder)]);
+        for action in ["run", "watch"] {
+            let refused = self.cluster.try_lull(&["func", action, "--project", text(&folder), "-o", "json"]);
+            self.elsewhere(&format!("lull func {action}"), refused, "leave `--output` out");
         }
     }
 
@@ -230,6 +263,15 @@ impl Walk {
             let refused = self.cluster.agent_says("desk", &["service", action, "-o", "json"]);
             self.elsewhere(&format!("lull-agent service {action}"), refused, instead);
         }
+        let (home, handed) = (self.cluster.path("upgrades"), self.cluster.path("handed"));
+        let at = ["--home", text(&home)];
+        self.agent_says("upgrade status", &at);
+        self.agent_says("upgrade trust", &[&[token.as_str()], at.as_slice()].concat());
+        let nothing = [["upgrade", "apply", "--handed", text(&handed)].as_slice(), &at, &["-o", "json"]].concat();
+        let refused = self.cluster.agent_says("desk", &nothing);
+        assert!(refused.code != 0 && refused.out.is_empty() && !refused.err.is_empty(), "{}: {}", refused.code, refused.out);
+        self.refused.insert("lull-agent upgrade apply".into(), refused.err);
+        self.agent_says("upgrade distrust", &at);
         self.agent_says("tray end", &[]);
         self.agent_says("leave", &[]);
         self.lull("agent revoke", &["desk"]);

@@ -104,7 +104,7 @@ enum Command {
     /// Functions: new, build, run, watch, publish, publication, list, show, diff, promote, rollback, remove
     #[command(subcommand, after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func show stats")]
     Func(func::Func),
-    /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore, remove
+    /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore, upgrade, remove
     #[command(subcommand, after_help = "EXAMPLES:\n  lull agent list\n  lull agent drain desk-17")]
     Agent(agent::Agent),
     /// What is allowed on machines: show, set, test

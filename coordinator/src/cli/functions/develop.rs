@@ -78,6 +78,7 @@ impl Build {
 
 impl Run {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
+        context.out.check_plain()?;
         let project = Project::open(&self.which.project).await?;
         build(&project, context).await?;
         self.once(&project, context).await

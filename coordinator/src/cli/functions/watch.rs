@@ -30,6 +30,7 @@ const UNWATCHED: [&str; 6] = ["target", "bin", "obj", ".git", "node_modules", "_
 impl Run {
     /// Again and again, on every change, until it is interrupted.
     pub(crate) async fn watch(&self, context: &Context) -> Outcome {
+        context.out.check_plain()?;
         let folder =
             std::path::absolute(&self.which.project).map_err(|error| Failure::unreadable(&self.which.project, &error))?;
         Project::open(&folder).await?;

@@ -214,6 +214,15 @@ impl Output {
         self.one(deed, &deed.subject, |_| String::new())
     }
 
+    /// Refuses every format of a command whose standard output is a function's own.
+    pub fn check_plain(&self) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            return Ok(());
+        }
+        Err(Failure::usage("standard output is the function's own here: no other format can be had of it")
+            .hint("leave `--output` out; the exit code says how it ended"))
+    }
+
     /// That the form suits something that is shown again and again.
     pub fn check_repeatable(&self) -> Result<(), Failure> {
         if self.format != Format::Json {
