@@ -122,6 +122,7 @@ fn filled(path: &str) -> (String, Vec<(String, String)>) {
         ("index", "0"),
         ("agent", "a1"),
         ("session", "s00c0ffee00c0ffee"),
+        ("label", "stable"),
         ("digest", "b3:0000000000000000000000000000000000000000000000000000000000000000"),
     ];
     let named: Vec<(String, String)> = path
@@ -146,7 +147,7 @@ async fn every_part_of_every_path_is_told_by_its_name_where_it_is_wrong() {
         let (_, parts) = filled(route.path);
         for (name, _) in &parts {
             // What is known by any name is told by what was written.
-            let free = matches!(name.as_str(), "name" | "agent");
+            let free = matches!(name.as_str(), "name" | "agent" | "label");
             for text in TEXTS.iter().filter(|text| !text.is_empty()) {
                 let path = parts.iter().fold(route.path.to_owned(), |path, (known, value)| {
                     path.replace(&format!("{{{known}}}"), if known == name { text } else { value })
@@ -177,6 +178,7 @@ fn body_for(path: &str) -> Value {
         "/agents/{agent}/intake" => json!({ "intake": "open" }),
         "/functions/{name}/publications" => json!({ "module": format!("b3:{}", "0".repeat(64)) }),
         "/profiles" => json!({ "role": "viewer", "servers": ["https://north:7411"] }),
+        "/functions/{name}/labels/{label}" => json!({ "number": 1 }),
         "/tokens" => json!({ "role": "viewer" }),
         "/jobs" => json!({ "function": "noop", "inputs": { "range": { "first": 0, "count": 1 } } }),
         _ => json!({}),

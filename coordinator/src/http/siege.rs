@@ -202,6 +202,7 @@ fn path(route: &str, job: &str, publication: &str) -> String {
         ("{agent}", "nobody"),
         ("{digest}", zeros.as_str()),
         ("{session}", "s00c0ffee00c0ffee"),
+        ("{label}", "stable"),
     ];
     let path = named.into_iter().fold(route.to_owned(), |path, (name, value)| path.replace(name, value));
     assert!(!path.contains('{'), "a new name in a path: {path}");

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     api::{
-        Asker, CreateProfile, CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, SignIn, Spread,
-        SubmitRequest,
+        Asker, CreateProfile, CreateToken, InputsBody, PublicationBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy,
+        SignIn, Spread, SubmitRequest,
     },
     client::Client,
     store::{
@@ -471,13 +471,23 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     let module = client.upload(module).await.expect("taken").digest;
     let publish = |options| PublishRequest { module, options };
     let never = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
-    let mut publication = client.begin_publication("f", &publish(never)).await.expect("begun");
+    let published = async |mut publication: PublicationBody| {
+        while !publication.state.is_ended() {
+            let wait = Duration::from_secs(10);
+            let next = client.publication_after(publication.publication, publication.revision, wait).await;
+            publication = next.expect("an answer");
+        }
+    };
+    let publication = client.begin_publication("f", &publish(never)).await.expect("begun");
     told("post /functions/{name}/publications", "publication.begin", Ok(())).await;
-    while !publication.state.is_ended() {
-        let wait = Duration::from_secs(10);
-        let next = client.publication_after(publication.publication, publication.revision, wait).await;
-        publication = next.expect("an answer");
-    }
+    published(publication).await;
+    let other = PublishOptions { canonical_nans: true, ..never };
+    published(client.begin_publication("f", &publish(other)).await.expect("begun")).await;
+    client.promote("f", "stable", 1).await.expect("it is there");
+    let promoted = client.promote("f", "stable", 2).await;
+    told("post /functions/{name}/labels/{label}", "function.promote", promoted.map(drop)).await;
+    let rolled_back = client.roll_back("f", "stable").await;
+    told("post /functions/{name}/labels/{label}/rollback", "function.rollback", rolled_back.map(drop)).await;
     let second = client.begin_publication("g", &publish(PublishOptions::default())).await.expect("begun");
     let cancelled = client.cancel_publication(second.publication).await.expect("an answer");
     assert_eq!(cancelled.affected, 1, "it had only just begun");
