@@ -61,7 +61,7 @@ pub enum ApplyError {
     Trust,
     #[error("cannot read what was handed over: {0}")]
     Handed(io::Error),
-    #[error("what was handed over is no release")]
+    #[error("what was handed over is not a release")]
     NoRelease,
     #[error("the release is not followed: {0}")]
     Unfit(#[from] Unfit),
@@ -291,7 +291,7 @@ mod tests {
         fs::write(world.places.handed.join(PACKAGE), [BYTES, b"!"].concat()).expect("written");
         assert_eq!(world.refused(), "the package is not the one that the release names");
         fs::write(world.places.handed.join(RELEASE), b"\x01nonsense").expect("written");
-        assert_eq!(world.refused(), "what was handed over is no release");
+        assert_eq!(world.refused(), "what was handed over is not a release");
         let stranger = sign(&Keypair::generate_ed25519(), &world.release(7));
         fs::write(world.places.handed.join(RELEASE), codec::encode(&stranger)).expect("written");
         assert!(world.refused().contains("nobody vouches for it"));
