@@ -30,6 +30,11 @@ pub struct Programs {
 /// The coordinator that has the store in its data folder; others share it.
 pub const FIRST: &str = "server";
 
+/// Ports that must stay free from when they are chosen until a coordinator listens there, over its restarts too: below those
+/// that the kernel gives to connections and to listeners without a choice.
+const PORTS: std::ops::RangeInclusive<u16> = 10_000..=32_000;
+const PORTS_TRIED_MAX: usize = 1_000;
+
 /// Coordinators, agents and their folder. Dropping it kills everything.
 pub struct Cluster {
     programs: Programs,
@@ -190,8 +195,9 @@ impl Cluster {
     pub fn mesh_port(&self, name: &str) -> u16 {
         let kept = self.path(&format!("{name}.port"));
         let port = fs::read_to_string(&kept).unwrap_or_else(|_| {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = listener.local_addr().expect("an address").port().to_string();
+            let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+            let port = std::iter::repeat_with(|| rand::random_range(PORTS)).take(PORTS_TRIED_MAX).find(free);
+            let port = port.expect("a free port").to_string();
             fs::write(&kept, &port).expect("kept");
             port
         });
