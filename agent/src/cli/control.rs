@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     ipc::{self, IpcError, Request, Response},
     membership::{self, Membership, MembershipError},
+    pending::{self, Source},
     run_loop,
 };
 
@@ -32,7 +33,7 @@ pub(super) struct Place<'a> {
     pub named: bool,
 }
 
-pub(super) async fn status(place: Place<'_>, out: Output) -> Result<(), CliError> {
+pub(super) async fn status(place: Place<'_>, out: Output<'_>) -> Result<(), CliError> {
     let response = match ask(place, &Request::Status).await {
         // Whoever asks why nothing runs here is told the reason that no start mends.
         Err(CliError::Ipc(IpcError::NotRunning(_))) if membership::is_revoked(place.data) => {
@@ -48,7 +49,7 @@ pub(super) async fn status(place: Place<'_>, out: Output) -> Result<(), CliError
     out.one(&status, &status.agent.to_string(), || status.table())
 }
 
-pub(super) async fn pause(place: Place<'_>, duration: Option<Duration>, out: Output) -> Result<(), CliError> {
+pub(super) async fn pause(place: Place<'_>, duration: Option<Duration>, out: Output<'_>) -> Result<(), CliError> {
     let for_ms = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     ask(place, &Request::Pause { for_ms }).await?;
     let words = match duration {
@@ -58,12 +59,12 @@ pub(super) async fn pause(place: Place<'_>, duration: Option<Duration>, out: Out
     out.done(&json!({ "paused": true, "for_s": duration.map(|duration| duration.as_secs()) }), "paused", &words)
 }
 
-pub(super) async fn resume(place: Place<'_>, out: Output) -> Result<(), CliError> {
+pub(super) async fn resume(place: Place<'_>, out: Output<'_>) -> Result<(), CliError> {
     ask(place, &Request::Resume).await?;
     out.done(&json!({ "paused": false }), "resumed", "resumed")
 }
 
-pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(), CliError> {
+pub(super) async fn leave(data: &Path, config: &Config, out: Output<'_>) -> Result<(), CliError> {
     let ran = match ipc::ask(data, &Request::Leave).await {
         Ok(_) => {
             wait_until_gone(data).await?;
@@ -104,7 +105,16 @@ pub(super) async fn ask(place: Place<'_>, request: &Request) -> Result<Response,
     match whom.ask(request).await {
         Err(IpcError::NotRunning(_)) if matches!(Membership::load(data), Err(MembershipError::NotJoined)) => {
             membership::check_folder(data)?;
-            Err(MembershipError::NotJoined.into())
+            let from = match pending::waiting(data)? {
+                None => return Err(MembershipError::NotJoined.into()),
+                Some(Source::File) => "an installer left",
+                Some(Source::Policy) => "the machine's policy names",
+            };
+            let words = format!(
+                "this machine has not joined a network yet; a join token that {from} waits for the agent\nhint: the agent joins with it \
+                 once it is started and reaches the coordinator; its log says what keeps it"
+            );
+            Err(CliError::TokenWaits(words))
         }
         other => Ok(other?),
     }

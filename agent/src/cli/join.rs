@@ -34,7 +34,7 @@ pub(super) async fn join(
     token: &str,
     name: Option<String>,
     labels: Vec<(String, String)>,
-    out: Output,
+    out: Output<'_>,
 ) -> Result<(), CliError> {
     let token: JoinToken =
         token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
@@ -188,7 +188,7 @@ async fn standing(data: &Path, token: &JoinToken, member: &Membership) -> Result
     Ok(Standing::Unknown)
 }
 
-fn said(member: &Membership, words: &str, out: Output) -> Result<(), CliError> {
+fn said(member: &Membership, words: &str, out: Output<'_>) -> Result<(), CliError> {
     let Membership { agent, name, network, .. } = member;
     let value = json!({ "agent": agent.to_string(), "name": name, "network": network.to_string() });
     out.done(&value, &agent.to_string(), words)

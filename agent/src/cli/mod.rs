@@ -157,6 +157,9 @@ pub(crate) enum CliError {
     Secret(#[from] secret::SecretError),
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// Not joined yet, and it will.
+    #[error("{0}")]
+    TokenWaits(String),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
@@ -175,7 +178,9 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::Secret(_) => 2,
-            Self::Membership(MembershipError::NotJoined) | Self::Serve(ServeError::Membership(MembershipError::NotJoined)) => 3,
+            Self::TokenWaits(_)
+            | Self::Membership(MembershipError::NotJoined)
+            | Self::Serve(ServeError::Membership(MembershipError::NotJoined)) => 3,
             Self::Denied(_) | Self::Pending(PendingError::Void(_)) | Self::Ipc(IpcError::Denied(_) | IpcError::Forbidden(_)) => 4,
             Self::Unreachable(_) | Self::Ipc(IpcError::NotRunning(_) | IpcError::Silent) => 5,
             Self::Membership(_) | Self::Serve(_) | Self::Pending(_) | Self::Ipc(_) | Self::Failed(_) => 1,
@@ -221,13 +226,12 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let options = mistake::typed_options(&matches, &["data", "config"]);
-    match start(cli) {
+    let out = Output { format: cli.output, options: &options };
+    match start(cli, out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A terminal that is gone takes no words.
-            let words = output::sentence(&error.told(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
-            let words = output::with_options(&words, "lull-agent", &options, |_, _| true);
-            let _ = writeln!(std::io::stderr(), "{words}");
+            let _ = writeln!(std::io::stderr(), "{}", out.told(&error.told()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -247,7 +251,7 @@ pub fn check(arguments: impl IntoIterator<Item = OsString>) -> Result<(), clap::
     mistake::parse::<Cli>(&arguments.into_iter().collect::<Vec<_>>()).map(drop)
 }
 
-fn start(cli: Cli) -> Result<(), CliError> {
+fn start(cli: Cli, out: Output<'_>) -> Result<(), CliError> {
     if matches!(cli.command, Command::Run(_)) && cli.output != Format::Table {
         let words = "`lull-agent run` has nothing to print: it works until it is stopped, and logs to standard error\nhint: \
                      `lull-agent status -o json` says what it does";
@@ -274,23 +278,23 @@ fn start(cli: Cli) -> Result<(), CliError> {
     });
     if let Command::Service { action } = cli.command {
         let log = own_log(cli.log.unwrap_or_else(|| config.log.clone()));
-        return service::carry_out(action, data, config, log, Output(cli.output));
+        return service::carry_out(action, data, config, log, out);
     }
     log(filter)?;
     if let Command::Upgrade { action } = cli.command {
-        return upgrade::carry_out(action, Output(cli.output));
+        return upgrade::carry_out(action, out);
     }
     // One thread: everything that works hard has a process or a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("the agent cannot start: {error}")))?;
     let place = Place { data: &data, named: named_by_somebody };
-    let result = runtime.block_on(carry_out(cli.command, place, config, Output(cli.output)));
+    let result = runtime.block_on(carry_out(cli.command, place, config, out));
     // What still blocks on a disk must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Output) -> Result<(), CliError> {
+async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Output<'_>) -> Result<(), CliError> {
     let data = place.data;
     match command {
         Command::Join { token, token_file, name, labels } => {

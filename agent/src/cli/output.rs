@@ -171,9 +171,13 @@ pub fn for_programs<T: Serialize>(format: Format, value: &T, id: &str) -> Option
 
 /// What a command of `lull-agent` says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Output(pub Format);
+pub(super) struct Output<'a> {
+    pub(super) format: Format,
+    /// The options that were typed for the whole program, which the commands that it names carry on.
+    pub(super) options: &'a [String],
+}
 
-impl Output {
+impl Output<'_> {
     /// One thing: its value or its id for programs, the text that `describe` makes for people.
     pub(super) fn one<T: Serialize>(self, value: &T, id: &str, describe: impl FnOnce() -> String) -> Result<(), CliError> {
         let local = || {
@@ -187,14 +191,20 @@ impl Output {
                 None => text,
             }
         };
-        print(&for_programs(self.0, value, id).unwrap_or_else(local))
+        print(&for_programs(self.format, value, id).unwrap_or_else(local))
     }
 
     /// Something was done: its value or its id for programs, and the words for people on standard error.
     pub(super) fn done<T: Serialize>(self, value: &T, id: &str, words: &str) -> Result<(), CliError> {
         // Nobody reads it if standard error is closed.
-        let _ = writeln!(io::stderr(), "{}", sentence(words, Timestamp::now(), &TimeZone::system()));
+        let _ = writeln!(io::stderr(), "{}", self.told(words));
         self.one(value, id, String::new)
+    }
+
+    /// Words for people: times as they read them, and commands with what was typed.
+    pub(super) fn told(self, words: &str) -> String {
+        let words = sentence(words, Timestamp::now(), &TimeZone::system());
+        with_options(&words, "lull-agent", self.options, |_, _| true)
     }
 }
 

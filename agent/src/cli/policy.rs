@@ -38,7 +38,7 @@ enum Action {
     },
 }
 
-pub(super) async fn policy(place: Place<'_>, args: PolicyArgs, out: Output) -> Result<(), CliError> {
+pub(super) async fn policy(place: Place<'_>, args: PolicyArgs, out: Output<'_>) -> Result<(), CliError> {
     let mut standing = standing(ask(place, &Request::Policy).await?)?;
     if let Some(action) = args.action {
         let owner = changed(&standing.owner, action).map_err(|error| CliError::Usage(error.to_string()))?;

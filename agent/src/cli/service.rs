@@ -85,7 +85,7 @@ impl From<ServiceError> for CliError {
     }
 }
 
-pub(super) fn carry_out(action: Action, data: PathBuf, config: Config, log: String, out: Output) -> Result<(), CliError> {
+pub(super) fn carry_out(action: Action, data: PathBuf, config: Config, log: String, out: Output<'_>) -> Result<(), CliError> {
     let done = match action {
         Action::Install(install) => service::install(&install.setup(data, config)?)?,
         Action::Uninstall { remove_data } => service::uninstall(&Removal { data, remove_data })?,

@@ -29,7 +29,7 @@ pub(super) enum Because {
     Uninstall,
 }
 
-pub(super) async fn carry_out(action: Action, place: Place<'_>, out: Output) -> Result<(), CliError> {
+pub(super) async fn carry_out(action: Action, place: Place<'_>, out: Output<'_>) -> Result<(), CliError> {
     let Action::End { because } = action;
     let reason = match because {
         Because::Upgrade => Farewell::Upgrade,

@@ -74,7 +74,7 @@ impl From<ApplyError> for CliError {
     }
 }
 
-pub(super) fn carry_out(action: Action, out: Output) -> Result<(), CliError> {
+pub(super) fn carry_out(action: Action, out: Output<'_>) -> Result<(), CliError> {
     match action {
         Action::Status(at) => status(&at.home(), out),
         Action::Trust(trust) => {
@@ -115,7 +115,7 @@ fn denied(home: &Home, error: &std::io::Error) -> CliError {
     CliError::Failed(format!("cannot write {}: {error}\nhint: an administrator may: use `sudo`", home.folder().display()))
 }
 
-fn status(home: &Home, out: Output) -> Result<(), CliError> {
+fn status(home: &Home, out: Output<'_>) -> Result<(), CliError> {
     let trust = home.trust().map_err(|error| CliError::Failed(format!("cannot read what is kept about upgrades: {error}")))?;
     let (trusted, outcome) = (trust.and_then(|trust| trust.network()).map(|(_, network)| network.to_string()), home.outcome());
     let shown = json!({ "version": version(), "trusted": trusted, "last": outcome });

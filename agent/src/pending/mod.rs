@@ -131,6 +131,15 @@ pub fn next(facts: Facts) -> Next {
     }
 }
 
+/// Where the token is from with which this machine joins when its agent starts and reaches the coordinator; `None` if it is a
+/// member, or if nobody left one.
+pub(crate) fn waiting(data: &Path) -> Result<Option<Source>, PendingError> {
+    Ok(match next(facts(data, &machine_policy::read())?) {
+        Next::Join(source, _) => Some(source),
+        Next::Start { .. } | Next::Nothing => None,
+    })
+}
+
 /// What follows from an attempt, the `tries`th of this start.
 pub fn after(ended: &Ended, tries: u32) -> After {
     match ended {

@@ -54,6 +54,7 @@ fn a_token_waits_in_a_file_of_its_own_and_is_in_no_words() {
     }
     let policy = MachinePolicy { coordinators: vec!["b:2".into()], ..MachinePolicy::default() };
     assert_eq!(facts(data.path(), &policy).expect("facts").file.expect("a token").coordinators, ["b:2", "a:1"]);
+    assert_eq!(waiting(data.path()).expect("known"), Some(Source::File));
     forget(data.path()).expect("removed");
     assert_eq!(facts(data.path(), &MachinePolicy::default()).expect("facts").file, None);
 }

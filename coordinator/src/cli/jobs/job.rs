@@ -9,6 +9,7 @@ use lull_shared::{
     amount::quoted,
     bound,
     id::TaskId,
+    job::DependencyCondition,
     state::{AttemptEnd, JobState, TaskCounts, TaskState},
 };
 
@@ -370,7 +371,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("window", terms.window.clone());
     add("finish by", terms.finish_by.map(|at| look.time(at)));
     add("time zone", Some(terms.zone.to_string()));
-    let after: Vec<String> = terms.after.iter().map(|after| after.job.to_string()).collect();
+    let after: Vec<String> = terms.after.iter().map(|after| format!("{} ({})", after.job, condition(after.condition))).collect();
     add("after", Some(after.join(", ")).filter(|text| !text.is_empty()));
     add("lost after", Some(format!("{} of silence", spoken(millis(terms.lost_after_ms)))));
     add("stops after", terms.failures_max.map(|failures| counted(failures.into(), "failed task")));
@@ -387,6 +388,14 @@ fn describe(details: &JobDetails, look: &Look) -> String {
         text.push_str(&table(&headings, details.moves.iter().map(|moved| move_cells(moved, look)).collect(), look));
     }
     text
+}
+
+/// How a job that must end first has to end.
+fn condition(condition: DependencyCondition) -> &'static str {
+    match condition {
+        DependencyCondition::Ok => "if it succeeds",
+        DependencyCondition::Any => "however it ends",
+    }
 }
 
 /// Why tasks failed, by cause; nothing if none did.

@@ -43,11 +43,18 @@ pub(crate) async fn all(state: &Interface) -> Answer<Vec<AgentBody>> {
     let views = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
     let views: BTreeMap<AgentId, &AgentView> = views.iter().map(|view| (view.agent, view)).collect();
     let listed = records.iter().filter(|record| record.removed.is_none());
-    let body = |record: &AgentRecord| {
-        let body = shape::agent(record, views.get(&record.agent).copied());
-        AgentBody { behind: state.coordinator.upgrades.of(record.agent).map(upgrades::behind), ..body }
-    };
-    Ok(listed.map(body).collect())
+    Ok(listed.map(|record| known(state, record, views.get(&record.agent).copied())).collect())
+}
+
+/// What is known of an agent but the hours of its week.
+fn known(state: &Interface, record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
+    let mut body = shape::agent(record, view);
+    body.behind = state.coordinator.upgrades.of(record.agent).map(upgrades::behind);
+    if let Some(report) = state.coordinator.policies.reported(record.agent) {
+        body.policy_version = Some(report.version);
+        body.narrowed = report.owner.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    }
+    body
 }
 
 /// `GET /agents/{id-or-name}`
@@ -61,14 +68,7 @@ pub(crate) async fn found(state: &Interface, called: &str) -> Answer<AgentBody> 
     let agent = record.agent;
     let look = move |scheduler: &Scheduler| (scheduler.agent(agent), scheduler.idle_hours(agent));
     let (view, hours) = state.coordinator.dispatch.query(move |scheduler, _| look(scheduler)).await?;
-    let mut body = shape::agent(&record, view.as_ref());
-    body.behind = state.coordinator.upgrades.of(agent).map(upgrades::behind);
-    body.idle_hours = hours.as_ref().map(shape::idle_hours);
-    if let Some(report) = state.coordinator.policies.reported(agent) {
-        body.policy_version = Some(report.version);
-        body.narrowed = report.owner.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    }
-    Ok(body)
+    Ok(AgentBody { idle_hours: hours.as_ref().map(shape::idle_hours), ..known(state, &record, view.as_ref()) })
 }
 
 /// `POST /agents/{id-or-name}/intake`
@@ -91,7 +91,8 @@ pub(crate) async fn restore(State(state): Shared, admin: Admin, At(called): At<S
     let record = find(&state, &called).await?;
     let (agent, by) = (record.agent, admin.who());
     let reply = state.coordinator.dispatch.request(move |request| Event::Restore { request, agent, by }).await?;
-    deed(&state, record, reply, true).await
+    let Json(deed) = deed(&state, record, reply, true).await?;
+    Ok(Json(AgentDeed { unchanged: deed.affected == 0, ..deed }))
 }
 
 /// `DELETE /agents/{id-or-name}`: takes it off the list for good, if it does not belong to the network any more.
@@ -120,7 +121,8 @@ pub(crate) async fn trust(State(state): Shared, admin: Admin, At(called): At<Str
     let record = find(&state, &called).await?;
     let (agent, by) = (record.agent, admin.who());
     let reply = state.coordinator.dispatch.request(move |request| Event::Trust { request, agent, by }).await?;
-    deed(&state, record, reply, false).await
+    let Json(deed) = deed(&state, record, reply, false).await?;
+    Ok(Json(AgentDeed { unchanged: deed.affected == 0, ..deed }))
 }
 
 /// What was done and to which agent; if it is to be spread, when everybody who is connected has heard of it, or is too slow.

@@ -102,7 +102,7 @@ impl Making {
                 let name = self.name(result, &mut taken)?;
                 self.entry(&mut zip, &name, result)?;
             }
-            left -= part.min(left);
+            left -= part;
             match results.last().filter(|_| results.len() as u32 == part).and_then(|last| last.task.index.checked_add(1)) {
                 Some(next) => from = next,
                 None => break,
