@@ -204,6 +204,8 @@ fn latency(samples: usize, parts: bool, report: &mut Report) {
     let cluster = cluster_with_noop_logging(if parts { "info,parts=trace" } else { "info" });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let taken = runtime.block_on(async {
+        // The client wants one even for plain HTTP; one that is there already is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let (client, url, token) = (reqwest::Client::new(), cluster.url(), cluster.admin_token());
         let json = async |request: reqwest::RequestBuilder| -> Value {
             request.bearer_auth(&token).send().await.expect("sent").json().await.expect("JSON")
