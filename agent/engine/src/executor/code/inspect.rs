@@ -77,6 +77,11 @@ pub enum Refusal {
     StartType { found: String },
     #[error("the component does not export `wasi:cli/run@0.2`\nhint: build it as a command, not as a library")]
     NoRun,
+    #[error(
+        "it is a component of {wasi} (`{interface}`), and agents run those of WASI 0.2\nhint: build it for wasm32-wasip2 or \
+         wasm32-wasip1"
+    )]
+    OtherWasi { wasi: String, interface: String },
 }
 
 /// Looks at a module and says what it is, or why no agent can run it.
@@ -358,6 +363,15 @@ fn advice(module: &str) -> &'static str {
 }
 
 fn check_component(survey: &Survey) -> Result<(), Refusal> {
+    // Whatever else is wrong with it, this is what its author has to change first.
+    let imported = survey.imports.iter().map(|import| import.module.as_str());
+    let of_another = imported.chain(survey.exports.iter().map(String::as_str)).find_map(|interface| {
+        let wasi = other_wasi(interface)?;
+        Some(Refusal::OtherWasi { wasi, interface: interface.to_owned() })
+    });
+    if let Some(refusal) = of_another {
+        return Err(refusal);
+    }
     for Import { module: import, .. } in &survey.imports {
         let offered = import
             .split_once('@')
@@ -365,9 +379,6 @@ fn check_component(survey: &Survey) -> Result<(), Refusal> {
         if !offered {
             let advice = match import.split(['/', '@']).next() {
                 Some("wasi:http") => "leave out what needs it: functions have no network",
-                Some(package) if package.starts_with("wasi:") && import.contains("@0.3") => {
-                    "build it for wasm32-wasip2: only WASI 0.2 is there"
-                }
                 _ => "leave out what needs it: only the interfaces of the world wasi:cli/command@0.2 are there",
             };
             return Err(Refusal::Import { import: import.clone(), advice });
@@ -375,6 +386,21 @@ fn check_component(survey: &Survey) -> Result<(), Refusal> {
     }
     if survey.exports.iter().any(|export| export.starts_with(RUN)) { Ok(()) } else { Err(Refusal::NoRun) }
 }
+
+/// The release of WASI that an interface is of, if agents run another: `wasi:cli/run@0.3.0` -> `WASI 0.3`. Whether the
+/// interface is one of a command's is another question.
+fn other_wasi(interface: &str) -> Option<String> {
+    let (name, version) = interface.split_once('@')?;
+    let (package, _) = name.split_once('/')?;
+    let mut numbers = version.split(['.', '-', '+']);
+    let (major, minor) = (numbers.next()?, numbers.next()?);
+    let is_a_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let of_a_command = COMMAND_PACKAGES.contains(&package) && is_a_number(major) && is_a_number(minor);
+    (of_a_command && (major, minor) != ("0", "2")).then(|| format!("WASI {major}.{minor}"))
+}
+
+/// The packages of the world `wasi:cli/command`, which share its release. Others, such as `wasi:nn`, count their own.
+const COMMAND_PACKAGES: [&str; 6] = ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
 
 /// The world `wasi:cli/command`. Sockets are there for libraries that link them; every use is refused.
 const INTERFACES: [&str; 28] = [
@@ -445,6 +471,22 @@ mod tests {
         );
         assert!(reason("(component)").contains("wasi:cli/run"));
         assert!(reason("(component (import \"wasi:http/types@0.2.0\" (instance)))").contains("no network"));
+    }
+
+    #[test]
+    fn a_component_of_another_wasi_is_told_which_one_it_is_and_which_agents_run() {
+        let reason = |text: &str| look(text).expect_err("it cannot be run").to_string();
+        let imports = reason("(component (import \"wasi:cli/stdout@0.3.0\" (instance)))");
+        assert!(imports.starts_with("it is a component of WASI 0.3 (`wasi:cli/stdout@0.3.0`)"), "{imports}");
+        assert!(imports.contains("\nhint: build it for wasm32-wasip2"), "{imports}");
+        let exports = reason("(component (instance $run) (export \"wasi:cli/run@0.3.0-rc-2025-09-16\" (instance $run)))");
+        assert!(exports.contains("WASI 0.3") && !exports.contains("library"), "{exports}");
+        // The first wrong import is not the reason: its author has to build for another WASI first.
+        let both = reason("(component (import \"wasi:http/types@0.3.0\" (instance)) (import \"wasi:io/poll@0.3.1\" (instance)))");
+        assert!(both.contains("WASI 0.3 (`wasi:io/poll@0.3.1`)"), "{both}");
+        let own = reason("(component (import \"wasi:nn/tensor@0.3.0\" (instance)))");
+        assert!(own.contains("imports `wasi:nn/tensor@0.3.0`"), "{own}");
+        assert!(reason("(component (import \"wasi:cli/stdout@0.2.9\" (instance)))").contains("wasi:cli/run@0.2"));
     }
 
     #[test]
