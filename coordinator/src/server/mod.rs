@@ -270,10 +270,10 @@ impl RunningServer {
         near(self.http_address, self.pin())
     }
 
-    /// Where it listens, as it is spoken to there.
+    /// Where it listens, as it is spoken to there: by the machine's name where it listens on all addresses.
     pub fn url(&self) -> String {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.http_address)
+        presence::url_of(scheme, self.http_address, &gethostname::gethostname().to_string_lossy())
     }
 
     /// The pin of its key; none where it speaks plain HTTP.
